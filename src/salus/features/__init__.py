@@ -1,0 +1,1 @@
+"""Features: entities, feature views, point-in-time joins, the online store."""

@@ -1,0 +1,1 @@
+"""What every slice stands on: errors, ids, clock, settings, ports, SQL, blobs' content, segments, ledger, jobs."""

@@ -1,0 +1,206 @@
+"""The Database port on any SQL engine: one writer with group commit, many readers.
+
+All writes of a process go through one thread. It takes whatever waits (at most `BATCH` units of work), runs each in a
+savepoint of one transaction, and commits once: one wait for stable storage serves them all, and a unit that fails
+takes nobody with it. Source of the idea: D. J. DeWitt et al., Implementation techniques for main memory database
+systems, SIGMOD 1984, section 5.2 (group commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from salus.kernel import ledger
+from salus.kernel.clock import Clock
+from salus.kernel.errors import SalusError, Unavailable
+from salus.kernel.sql import PendingEvent, Reader, Transaction
+
+T = TypeVar("T")
+
+BATCH = 512
+_READERS = 8
+
+log = logging.getLogger("salus.database")
+
+
+class Dialect(Protocol):
+    """What the engines do differently."""
+
+    def snapshots(self, engine: Engine) -> Engine:
+        """The engine to read from: each of its transactions sees one snapshot."""
+        ...
+
+    def lock_writer(self, connection: Connection) -> None:
+        """Called first in each write transaction: keeps every other writer out, in all processes, until it ends."""
+        ...
+
+    def translate(self, error: sa.exc.DBAPIError) -> SalusError | None:
+        """The engine's error as ours (`StorageFull`, `Unavailable`), or None when it is a fault of the statement."""
+        ...
+
+    def is_fatal(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether stable storage can no longer be trusted: the process must end rather than go on."""
+        ...
+
+
+class _Waiting:
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[Transaction], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+
+
+class SqlDatabase:
+    """Implements `salus.kernel.ports.Database`; the backends hand in an engine and its dialect."""
+
+    def __init__(self, engine: Engine, dialect: Dialect, clock: Clock) -> None:
+        self.clock = clock
+        self.engine = engine
+        self._snapshots = dialect.snapshots(engine)
+        self._dialect = dialect
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._listeners: list[Callable[[], None]] = []
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="salus-read")
+        self._closed = False
+        self._gate = threading.Lock()
+        self._writer = threading.Thread(target=self._write_loop, name="salus-write", daemon=True)
+        self._writer.start()
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """See `salus.kernel.ports.Database.write`."""
+        if threading.current_thread() is self._writer:
+            raise RuntimeError("a unit of work must not open another one: pass its transaction on instead")
+        result: T = self._submit(work).result()
+        return result
+
+    async def write_async(self, work: Callable[[Transaction], T]) -> T:
+        """See `salus.kernel.ports.Database.write_async`."""
+        return await asyncio.wrap_future(self._submit(work))
+
+    def read(self, work: Callable[[Reader], T]) -> T:
+        """See `salus.kernel.ports.Database.read`."""
+        try:
+            with self._snapshots.connect() as connection, connection.begin():
+                return work(Reader(connection, self.clock))
+        except sa.exc.DBAPIError as error:
+            raise self._dialect.translate(error) or error from error
+
+    async def read_async(self, work: Callable[[Reader], T]) -> T:
+        """See `salus.kernel.ports.Database.read_async`."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read, work)
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """See `salus.kernel.ports.Database.on_commit`."""
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """See `salus.kernel.ports.Database.close`."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._writer.join()
+        self._readers.shutdown()
+        self.engine.dispose()
+
+    def _submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        waiting = _Waiting(work)
+        with self._gate:
+            if self._closed:
+                raise Unavailable("the database is closed", retry_after_s=1.0)
+            self._queue.put(waiting)
+        return waiting.future
+
+    def _write_loop(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            live = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
+            if live:
+                self._commit(live)
+
+    def _next_batch(self) -> list[_Waiting] | None:
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < BATCH:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._queue.put(None)
+                break
+            batch.append(following)
+        return batch
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            outcomes, sealed = self._run(batch)
+        except sa.exc.DBAPIError as error:
+            self._fail(batch, error)
+            return
+        except Exception as error:  # noqa: BLE001 - the outer loop of the writer: it must outlive any unit of work
+            log.exception("a batch of %d writes failed", len(batch))
+            for waiting in batch:
+                waiting.future.set_exception(error)
+            return
+        for waiting, (ok, value) in zip(batch, outcomes, strict=True):
+            if ok:
+                waiting.future.set_result(value)
+            else:
+                waiting.future.set_exception(value)
+        if sealed:
+            for listener in self._listeners:
+                listener()
+
+    def _run(self, batch: list[_Waiting]) -> tuple[list[tuple[bool, Any]], int]:
+        outcomes: list[tuple[bool, Any]] = []
+        with self.engine.connect() as connection, connection.begin():
+            self._dialect.lock_writer(connection)
+            events: list[PendingEvent] = []
+            for waiting in batch:
+                transaction = Transaction(connection, self.clock)
+                outcome = self._run_one(connection, transaction, waiting.work)
+                outcomes.append(outcome)
+                if outcome[0]:
+                    events.extend(transaction.events)
+            ledger.seal(Reader(connection, self.clock), events)
+        return outcomes, len(events)
+
+    def _run_one(
+        self, connection: Connection, transaction: Transaction, work: Callable[[Transaction], Any]
+    ) -> tuple[bool, Any]:
+        savepoint = connection.begin_nested()
+        try:
+            result = work(transaction)
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated or self._dialect.translate(error) is not None:
+                raise
+            savepoint.rollback()
+            return False, error
+        except Exception as error:  # noqa: BLE001 - carried to the caller, who waits for it
+            savepoint.rollback()
+            return False, error
+        savepoint.commit()
+        return True, result
+
+    def _fail(self, batch: list[_Waiting], error: sa.exc.DBAPIError) -> None:
+        if self._dialect.is_fatal(error):
+            log.critical("stable storage failed, ending the process: %s", error)
+            os._exit(70)
+        translated: Exception = self._dialect.translate(error) or error
+        log.error("a batch of %d writes failed: %s", len(batch), error)
+        for waiting in batch:
+            waiting.future.set_exception(translated)

@@ -1,0 +1,1 @@
+"""Monitoring: windows, detectors, alerts, diagnosis."""

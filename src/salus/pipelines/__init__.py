@@ -1,0 +1,1 @@
+"""Pipelines: steps, runs, schedules, the worker that runs them."""

@@ -1,0 +1,1 @@
+"""Registered models: versions, signatures, aliases, gates, approvals."""

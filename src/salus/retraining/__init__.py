@@ -1,0 +1,1 @@
+"""Retraining: policies that turn an alarm into a better model."""

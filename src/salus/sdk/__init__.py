@@ -1,0 +1,1 @@
+"""What every client needs: transport, session, outbox, frames."""

@@ -1,0 +1,1 @@
+"""Serving: endpoints, revisions, rollouts, predictions, labels."""

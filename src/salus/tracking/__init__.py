@@ -1,0 +1,1 @@
+"""Experiments, runs, parameters, metrics, artifacts. The model slice: others read like this one."""

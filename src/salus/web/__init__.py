@@ -1,0 +1,1 @@
+"""What every slice needs to speak HTTP: guards, problem+json, pagination, live feed, limits."""
