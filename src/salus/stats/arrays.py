@@ -92,3 +92,8 @@ def block_codes(blocks: ArrayLike, rows: int) -> tuple[NDArray[np.intp], int]:
         raise ValueError(f"blocks must give one label per row, shape ({rows},), got shape {labels.shape}")
     distinct, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.intp), len(distinct)
+
+
+def block_sums(codes: NDArray[np.intp], values: Vector, blocks: int) -> Vector:
+    """Sum of `values` per block code, shape (blocks,)."""
+    return np.bincount(codes, weights=values, minlength=blocks).astype(np.float64)

@@ -20,6 +20,7 @@ from salus.stats.arrays import (
     Vector,
     binary_labels,
     block_codes,
+    block_sums,
     finite_vector,
     open_unit,
     probabilities,
@@ -186,7 +187,7 @@ def standard_error(influence: Vector, blocks: ArrayLike | None = None) -> tuple[
     sums = influence
     if blocks is not None:
         codes, groups = block_codes(blocks, len(influence))
-        sums = np.bincount(codes, weights=influence, minlength=groups)
+        sums = block_sums(codes, influence, groups)
     units = len(sums)
     if units < 2:
         word = "rows" if blocks is None else "blocks"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from salus.stats.arrays import NotEnoughData, block_codes, finite_vector, open_unit, same_length
+from salus.stats.arrays import NotEnoughData, block_codes, block_sums, finite_vector, open_unit, same_length
 from salus.stats.intervals import Estimate, normal_quantile, standard_error
 from salus.stats.pivots import FEW_UNITS, Pivot, StudentPivot, pivot_for
 from salus.stats.ranking import auc_influence
@@ -94,7 +94,7 @@ def paired_loss(
     gains = old - new
     gain = float(gains.mean())
     sizes = np.bincount(codes, minlength=units).astype(np.float64)
-    deviations = np.bincount(codes, weights=gains - gain, minlength=units)
+    deviations = block_sums(codes, gains - gain, units)
     error, _ = standard_error(deviations / n)
     if error <= 1e-12 * max(1.0, abs(gain)):
         return _without_spread(gain, n, units, level, margin)

@@ -1,8 +1,8 @@
 """Confidence sequence by betting (hedged capital): the tightest for bounded values, at 512 floats of state.
 
-Source: I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024, theorem 3,
-with bets that do not depend on the candidate mean (so each capital is log-concave and monotone in it, and linear
-interpolation between grid points can only widen the interval).
+Source: I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024,
+theorem 3, with bets that do not depend on the candidate mean (so each capital is log-concave and monotone
+in it, and linear interpolation between grid points can only widen the interval).
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ FACTORS_PER_LOG = 16
 
 
 class BettingSequence(msgspec.Struct, frozen=True):
-    """State of a hedged-capital confidence sequence for the mean of values in [`low`, `high`] (others are clipped).
+    """State of a hedged-capital confidence sequence for the mean of values in [`low`, `high`] (others are
+    clipped).
 
-    `log_up[g]` is the log-capital of a gambler who bets that the mean is above candidate g of 256, `log_down[g]` of the
-    one who bets it is below. About 2 microseconds per value; use `MeanSequence` where that is too slow.
+    `log_up[g]` is the log-capital of a gambler who bets that the mean is above candidate g of 256,
+    `log_down[g]` of the one who bets it is below. About 2 microseconds per value; use `MeanSequence` where
+    that is too slow.
 
     >>> sequence = BettingSequence(low=0.0, high=1.0).update(np.tile([0.4, 0.6], 500))
     >>> print(sequence.interval(0.05))
-    0.5 [0.4899, 0.5099] (n=1,000)
+    0.5 [0.4901, 0.5099] (n=1,000)
     """
 
     low: float

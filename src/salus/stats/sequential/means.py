@@ -1,8 +1,9 @@
 """Confidence sequence for the mean of bounded values: an interval that is valid at every look.
 
-Source: I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024, theorem 2:
-the predictable plug-in empirical-Bernstein confidence sequence. Needs no independence, only that each value's mean
-given the past is the same mu; where that mean moves, the interval covers the weighted average of the means so far.
+Source: I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024,
+theorem 2: the predictable plug-in empirical-Bernstein confidence sequence. Needs no independence, only that
+each value's mean given the past is the same mu; where that mean moves, the interval covers the weighted
+average of the means so far.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ LARGEST_BET = 0.75
 
 
 class MeanSequence(msgspec.Struct, frozen=True):
-    """State of a confidence sequence for the mean of values in [`low`, `high`]; 80 bytes, serialisable, O(1) per value.
+    """State of a confidence sequence for the mean of values in [`low`, `high`]; 80 bytes, serialisable,
+    O(1) per value.
 
-    Values outside the bounds are clipped, so the interval is then for the mean of the clipped values: choose bounds
-    that clip rarely. `tuned_alpha` is the error probability at which the interval is tightest; `interval` is valid at any.
-    Updating with two batches equals updating with their concatenation.
+    Values outside the bounds are clipped, so the interval is then for the mean of the clipped values:
+    choose bounds that clip rarely. `tuned_alpha` is the error probability at which the interval is
+    tightest; `interval` is valid at any. Updating with two batches equals updating with their
+    concatenation.
 
     >>> sequence = MeanSequence(low=0.0, high=1.0).update(np.tile([0.4, 0.6], 500))
     >>> print(sequence.interval(0.05))
-    0.5 [0.4877, 0.5118] (n=1,000)
+    0.5 [0.4875, 0.5125] (n=1,000)
     """
 
     low: float
@@ -84,7 +87,9 @@ class MeanSequence(msgspec.Struct, frozen=True):
 
 
 class PlugInPath(msgspec.Struct, frozen=True):
-    """What is known before each value of a batch: `means_before` and `bets`, shape (k,), and the totals after it."""
+    """What is known before each value of a batch: `means_before` and `bets`, shape (k,), and the totals
+    after it.
+    """
 
     means_before: Vector
     bets: Vector

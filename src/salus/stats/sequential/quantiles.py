@@ -1,8 +1,9 @@
 """Confidence sequence for a quantile (latency p95), valid at every look, on a mergeable sketch.
 
-Source: S. Howard, A. Ramdas, "Sequential estimation of quantiles with applications to A/B testing and best-arm
-identification", Bernoulli 2022, theorem 1 by its beta-binomial form: how many of n values lie below the true p-quantile
-is a sum of Bernoulli(p) (up to ties), so the ranks that a test martingale does not refute bracket the quantile.
+Source: S. Howard, A. Ramdas, "Sequential estimation of quantiles with applications to A/B testing and
+best-arm identification", Bernoulli 2022, theorem 1 by its beta-binomial form: how many of n values lie
+below the true p-quantile is a sum of Bernoulli(p) (up to ties), so the ranks that a test martingale does
+not refute bracket the quantile.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ TUNED_FOR_N = 1000
 def quantile_interval(sketch: QuantileSketch, probability: float, alpha: float = 0.05) -> Estimate:
     """The `probability` quantile of all values a sketch has seen, with an interval valid at every look.
 
-    The sketch is the state: update it as values arrive and ask whenever you like; over all looks together the interval
-    misses with probability at most `alpha`. Ends are rounded outward by the sketch's relative accuracy; an end
-    that the data cannot bound yet is the smallest or largest value seen and says so by being equal to it (an upper
-    p95 bound needs about 150 values). Raises NotEnoughData when the ranks do not bracket the quantile yet.
+    The sketch is the state: update it as values arrive and ask whenever you like; over all looks together
+    the interval misses with probability at most `alpha`. Ends are rounded outward by the sketch's relative
+    accuracy. Raises NotEnoughData while the ranks do not bracket the quantile (p95 needs about 150 values).
 
     >>> print(quantile_interval(QuantileSketch().update(range(1, 2001)), 0.95))
-    1890 [1853, 1939] (n=2,000)
+    1901 [1845, 1959] (n=2,000)
     """
     open_unit(probability, "probability")
     threshold = -math.log(open_unit(alpha, "alpha"))
@@ -49,7 +49,8 @@ def quantile_difference(
 ) -> Estimate:
     """Quantile of the challenger minus quantile of the champion, independent arms; valid at every look.
 
-    Each arm at alpha/2, joined by the union bound; `n` counts both arms. Raises NotEnoughData like `quantile_interval`.
+    Each arm at alpha/2, joined by the union bound; `n` counts both arms. Raises NotEnoughData like
+    `quantile_interval`.
     """
     old = quantile_interval(champion, probability, alpha / 2)
     new = quantile_interval(challenger, probability, alpha / 2)
@@ -63,7 +64,9 @@ def quantile_difference(
 
 
 def rank_bounds(n: int, probability: float, threshold: float) -> tuple[int, int]:
-    """Smallest and largest count of n Bernoulli(`probability`) trials whose log-evidence is below `threshold`."""
+    """Smallest and largest count of n Bernoulli(`probability`) trials whose log-evidence is below
+    `threshold`.
+    """
     middle = round(n * probability)
     lowest = _furthest(n, probability, threshold, middle, 0)
     highest = _furthest(n, probability, threshold, middle, n)

@@ -1,8 +1,9 @@
 """Confidence sequences for rates (errors, clicks) and for the difference of two arms, valid at every look.
 
-Source: H. Robbins, "Statistical methods related to the law of the iterated logarithm", 1970; beta-binomial mixture as
-in S. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences",
-Annals of Statistics 2021, section 3. For independent arms the product of the two test martingales is one.
+Source: H. Robbins, "Statistical methods related to the law of the iterated logarithm", 1970; beta-binomial
+mixture as in S. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, "Time-uniform, nonparametric, nonasymptotic
+confidence sequences", Annals of Statistics 2021, section 3. For independent arms the product of the two
+test martingales is one.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ PRIOR = 0.5
 class RateSequence(msgspec.Struct, frozen=True):
     """Counts of yes in n trials; the whole state of the sequence.
 
-    Also valid, though wide, for the mean of any values in [0, 1] (pass their sum), since the mixture's factors are
-    convex in the value.
+    Also valid, though wide, for the mean of any values in [0, 1] (pass their sum), since the mixture's
+    factors are convex in the value.
 
     >>> print(RateSequence().update(yes=12, n=400).interval(0.05))
-    0.03 [0.01196, 0.06064] (n=400)
+    0.03 [0.008912, 0.0702] (n=400)
     """
 
     yes: float = 0.0
@@ -39,7 +40,8 @@ class RateSequence(msgspec.Struct, frozen=True):
         return RateSequence(self.yes + yes, self.n + n)
 
     def log_evidence(self, rate: float) -> float:
-        """Log of the test martingale against the hypothesis that each trial succeeds with `rate`; may be infinite.
+        """Log of the test martingale against the hypothesis that each trial succeeds with `rate`; may be
+        infinite.
 
         exp of it is an e-value: under the hypothesis it ever reaches 1/alpha with probability at most alpha.
         """
@@ -77,12 +79,12 @@ class RateSequence(msgspec.Struct, frozen=True):
 def rate_difference(champion: RateSequence, challenger: RateSequence, alpha: float = 0.05) -> Estimate:
     """Rate of the challenger minus rate of the champion; arms independent, n may differ; valid at every look.
 
-    A difference d is refuted when for every pair (p, p + d) the product of both martingales reached 1/alpha. `n` counts
-    both arms. About 10 ms.
+    A difference d is refuted when for every pair (p, p + d) the product of both martingales reached
+    1/alpha. `n` counts both arms. About 10 ms.
 
     >>> champion, canary = RateSequence(200, 19_000), RateSequence(60, 1_000)
     >>> print(rate_difference(champion, canary))
-    0.04947 [0.02725, 0.07829] (n=20,000)
+    0.04947 [0.01941, 0.09311] (n=20,000)
     """
     threshold = -math.log(open_unit(alpha, "alpha"))
     gap = challenger.share() - champion.share()
@@ -101,7 +103,9 @@ def rate_difference(champion: RateSequence, challenger: RateSequence, alpha: flo
 
 
 def _best_fit(champion: RateSequence, challenger: RateSequence, difference: float) -> float:
-    """Largest log-likelihood of both arms over champion rates p with challenger rate p + difference (concave in p)."""
+    """Largest log-likelihood of both arms over champion rates p with challenger rate p + difference
+    (concave in p).
+    """
     low, high = max(0.0, -difference), min(1.0, 1.0 - difference)
     yes, no = champion.yes, champion.n - champion.yes
     new_yes, new_no = challenger.yes, challenger.n - challenger.yes
