@@ -151,7 +151,7 @@ class SqlDatabase:
         except sa.exc.DBAPIError as error:
             self._fail(batch, error)
             return
-        except Exception as error:  # noqa: BLE001 - the outer loop of the writer: it must outlive any unit of work
+        except Exception as error:
             log.exception("a batch of %d writes failed", len(batch))
             for waiting in batch:
                 waiting.future.set_exception(error)

@@ -152,13 +152,17 @@ class Task(Record):
 
 
 class Outcome(Record):
-    """What came of a task: its JSON-compatible result, or the text of its error."""
+    """What came of a task: its JSON-compatible result, or the text of its error.
+
+    `logs` is the end of what it wrote to its standard output and error (at most 64 KiB), also where it crashed.
+    """
 
     ok: bool
     result: Any = None
     error: str = ""
     traceback: str = ""
     crashed: bool = False
+    logs: str = ""
     cpu_s: float = 0.0
     peak_memory_bytes: int = 0
 

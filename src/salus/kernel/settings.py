@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str = "default"
     project: str = "."
     max_body_bytes: int = 64 * 1024 * 1024
+    max_blob_bytes: int = 16 * 1024**3
     log_level: str = "info"
 
     @property

@@ -1,0 +1,56 @@
+"""The control plane as an ASGI application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib import metadata as package
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+
+from salus.kernel.subscriptions import Dispatcher
+from salus.server.page import page_router
+from salus.server.wiring import ROUTERS, subscriptions
+from salus.web.access import HostCheck, guard, provide_actor, provide_context
+from salus.web.context import Context
+from salus.web.problems import HANDLERS
+
+log = logging.getLogger("salus.server")
+
+
+def make_app(context: Context) -> Litestar:
+    """The application over these engines: the API, the page, the live feed, the subscriptions' dispatcher."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
+        dispatcher = Dispatcher(context.database, subscriptions(context))
+        await context.live.start()
+        dispatcher.start()
+        try:
+            yield
+        finally:
+            dispatcher.stop()
+            await context.live.stop()
+
+    app = Litestar(
+        route_handlers=[*ROUTERS, page_router],
+        guards=[guard],
+        dependencies={
+            "context": Provide(provide_context),
+            "actor": Provide(provide_actor),
+        },
+        exception_handlers=HANDLERS,
+        middleware=[DefineMiddleware(HostCheck, settings=context.settings)],
+        lifespan=[lifespan],
+        openapi_config=OpenAPIConfig(
+            title="Salus", version=package.version("salus-mlops"), path="/schema", use_handler_docstrings=True
+        ),
+        request_max_body_size=context.settings.max_body_bytes,
+        logging_config=None,
+    )
+    app.state.context = context
+    return app
