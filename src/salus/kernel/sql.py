@@ -100,12 +100,12 @@ class Reader:
 
     def records(self, type_: type[T], statement: sa.Executable) -> list[T]:
         """All rows as `type_`, whose fields are named as the columns."""
-        return [msgspec.convert(dict(row), type_) for row in self.rows(statement)]
+        return [_convert(row, type_) for row in self.rows(statement)]
 
     def record(self, type_: type[T], statement: sa.Executable) -> T | None:
         """The first row as `type_`, or None."""
         row = self.row(statement)
-        return None if row is None else msgspec.convert(dict(row), type_)
+        return None if row is None else _convert(row, type_)
 
     def one(self, type_: type[T], statement: sa.Executable, *, what: str) -> T:
         """The first row as `type_`.
@@ -151,6 +151,10 @@ class Transaction(Reader):
         )
         self.events.append(pending)
         return pending
+
+
+def _convert(row: RowMapping, type_: type[T]) -> T:
+    return msgspec.convert({str(name): value for name, value in row.items()}, type_)
 
 
 def _digest(value: Any) -> str:
