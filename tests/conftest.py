@@ -60,7 +60,8 @@ def actor() -> Actor:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
 def database_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of an empty database with all tables, on each engine: for tests that start processes on it."""
+    """The address of an empty database with all tables, on each engine: for tests that start processes on
+    it."""
     if request.param == "sqlite":
         templates: fixtures.SqliteTemplates = request.getfixturevalue("sqlite_templates")
         yield templates.copy_to(tmp_path / "salus.db")
@@ -73,7 +74,8 @@ def database_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
 
 @pytest.fixture
 def open_database(database_address: str) -> Iterator[Callable[[Clock], SqlDatabase]]:
-    """Opens `database_address` with a clock of the test's choice, as often as it likes; all are closed after it."""
+    """Opens `database_address` with a clock of the test's choice, as often as it likes; all are closed
+    after it."""
     opened: list[SqlDatabase] = []
 
     def open_(clock: Clock) -> SqlDatabase:

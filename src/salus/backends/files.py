@@ -1,7 +1,7 @@
 """Blobs on a folder: the embedded default. A blob is `<first two hex digits>/<64 hex digits>` under the root.
 
-A new blob is a temporary file, synced, then renamed, and its folder synced: a reader never sees half a blob, a kill
-leaves at most a temporary file (swept later), and what `put` acknowledged survives a power cut.
+A new blob is a temporary file, synced, then renamed, and its folder synced: a reader never sees half a blob,
+a kill leaves at most a temporary file (swept later), and what `put` acknowledged survives a power cut.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def load(target: str, *, extra: str | None = None) -> Any:
         extra: the extra that installs what the module needs; None when it needs nothing optional.
 
     Raises:
-        MissingExtra: a module that `target` needs is not installed; the remedy is the command that installs it.
+        MissingExtra: a module that `target` needs is not installed; the remedy is the command that installs
+        it.
 
     >>> load("math:pi") > 3
     True

@@ -32,9 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 def postgres_binaries() -> Path | None:
     """The folder of this machine's newest PostgreSQL server, or None."""
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: _number(path.parent.parent.name)
-    )
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: _number(path.parent.parent.name))
     on_path = shutil.which("initdb")
     if found:
         return found[-1].parent
@@ -52,10 +50,12 @@ def redis_binary() -> Path | None:
 
 
 class PostgresServer:
-    """A PostgreSQL server of our own on a Unix socket, `fsync` on, gone when the context or this process ends.
+    """A PostgreSQL server of our own on a Unix socket, `fsync` on, gone when the context or this process
+    ends.
 
-    Databases are handed out with all tables of `salus.kernel.sql.metadata` in place and empty; one that is given
-    back is emptied and handed out again, which takes a few milliseconds where `CREATE DATABASE` takes a hundred.
+    Databases are handed out with all tables of `salus.kernel.sql.metadata` in place and empty; one that is
+    given back is emptied and handed out again, which takes a few milliseconds where `CREATE DATABASE` takes
+    a hundred.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,9 +80,7 @@ class PostgresServer:
         name = f"salus_{os.getpid()}_{self._made}"
         with self.connect("postgres") as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                    sql.Identifier(name), sql.Identifier(self._template)
-                )
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(self._template))
             )
         return name
 
@@ -94,10 +92,8 @@ class PostgresServer:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            found = connection.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-            ).fetchall()
-            names = {row[0] for row in found}
+            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            names = {str(row[0]) for row in found}
             for extra in sorted(names - self._tables):
                 connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(extra)))
             kept = sorted(names & self._tables)
@@ -131,7 +127,8 @@ class PostgresServer:
 
 
 def create_tables(address: str) -> None:
-    """Makes all tables that are declared on `salus.kernel.sql.metadata` by now, in the database at `address`."""
+    """Makes all tables that are declared on `salus.kernel.sql.metadata` by now, in the database at
+    `address`."""
     opened = open_sqlite(address) if address.startswith("sqlite:") else open_postgres(address)
     try:
         metadata.create_all(opened.engine)
