@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -137,8 +138,8 @@ class Verdict(Record):
     root: str
 
 
-def verify(reader: Reader, *, batch: int = 5_000) -> Verdict:
-    """Recomputes the whole chain.
+def verify(reader: Reader, *, upto: int | None = None, batch: int = 5_000) -> Verdict:
+    """Recomputes the chain: all of it, or its first `upto` entries (to compare with a root that was kept elsewhere).
 
     Raises:
         Corrupt: an entry was changed, removed or inserted; `details` holds the first bad sequence number.
@@ -147,7 +148,7 @@ def verify(reader: Reader, *, batch: int = 5_000) -> Verdict:
     """
     previous, count = GENESIS, 0
     tree = MerkleTree()
-    for row in _walk(reader, batch):
+    for row in islice(_walk(reader, batch), upto):
         count += 1
         if row["seq"] != count:
             raise _broken(count, f"entry {count} is missing (found {row['seq']} in its place)")
@@ -157,6 +158,8 @@ def verify(reader: Reader, *, batch: int = 5_000) -> Verdict:
             raise _broken(count, f"entry {count} was changed after it was written")
         previous = row["hash"]
         tree.add(bytes.fromhex(previous))
+    if upto is not None and count < upto:
+        raise _broken(count + 1, f"entry {count + 1} is missing (the ledger ends at {count})")
     return Verdict(entries=count, head=previous, root=tree.root().hex())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -95,12 +96,11 @@ class Live:
             if not self._listeners:
                 self._seq = await self._database.read_async(ledger.head)
                 continue
-            after = self._seq
-            entries = await self._database.read_async(lambda reader: ledger.read(reader, after=after, limit=500))
+            entries = await self._database.read_async(partial(ledger.read, after=self._seq, limit=_QUEUE))
             for entry in entries:
                 self._seq = entry.seq
                 self._publish(_signal(entry))
-            if len(entries) == 500:
+            if len(entries) == _QUEUE:
                 self._wake.set()
 
     def _publish(self, signal: Signal) -> None:

@@ -1,0 +1,81 @@
+"""`salus up`, `down`, `status`: everything on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from salus.kernel.errors import Unavailable
+from salus.kernel.settings import load_settings
+from salus.sdk.session import Session, path
+from salus.server.status import Status
+from salus.server.supervisor import Supervisor, end_orphans, read_state, stop_running
+
+console = Console()
+
+
+def up(
+    workers: Annotated[int, typer.Option(min=0, help="How many workers to start.")] = 1,
+) -> None:
+    """Start everything on this machine, and keep it running until Ctrl-C or 'salus down'."""
+    settings = load_settings()
+    if read_state(settings) is None and (left := end_orphans(settings)):
+        console.print(f"Ended {left} processes that an earlier 'salus up' left behind.")
+    supervisor = Supervisor(settings, workers=workers)
+    supervisor.start()
+    console.print(f"Salus is up: [bold]{settings.server_url}[/] (predictions: {settings.dataplane_url})")
+    console.print(f"Data and logs: {settings.home}. Ctrl-C stops everything.")
+    stop = StopSignal()
+    try:
+        while not stop.asked:
+            supervisor.watch()
+    finally:
+        console.print("Stopping.")
+        supervisor.stop()
+
+
+def down() -> None:
+    """Stop what 'salus up' started."""
+    settings = load_settings()
+    state = stop_running(settings)
+    if state is None:
+        end_orphans(settings)
+        raise Unavailable(f"nothing runs under {settings.home}", remedy="Start it with 'salus up'.")
+    console.print(f"Stopped {len(state.children)} processes.")
+
+
+def status(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """What runs, and where."""
+    session = Session(load_settings(), attempts=1)
+    if json:
+        console.print_json(session.send("GET", path("status")).decode())
+        return
+    found = session.call("GET", path("status"), expect=Status)
+    console.print(f"Salus {found.version} on Python {found.python}, process {found.pid}, database {found.database}")
+    console.print(f"Page and API   {found.server_url}")
+    console.print(f"Predictions    {found.dataplane_url}")
+    console.print(f"Workspace      {found.workspace} (you are {found.actor}, {found.role})")
+    console.print(f"Ledger         {found.ledger_entries:,} entries")
+    state = read_state(load_settings())
+    for child in state.children if state else []:
+        console.print(f"{child.name:<14} process {child.pid}")
+
+
+class StopSignal:
+    """Notes SIGINT and SIGTERM, so that a loop can end in order; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):
+                signal.signal(number, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> Any:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
