@@ -35,8 +35,7 @@ def finite_vector(values: ArrayLike, name: str) -> Vector:
     if not finite.all():
         position = int(np.argmin(finite))
         raise ValueError(
-            f"{name} must be finite, got {vector[position]} - at {name}[{position}]; "
-            "drop or impute such rows first"
+            f"{name} must be finite, got {vector[position]} - at {name}[{position}]; drop or impute such rows first"
         )
     return vector
 
@@ -73,9 +72,7 @@ def within(name: str, vector: Vector, low: float, high: float) -> None:
     wrong = (vector < low) | (vector > high)
     if wrong.any():
         position = int(np.argmax(wrong))
-        raise ValueError(
-            f"{name} must lie in [{low:g}, {high:g}], got {vector[position]} - at {name}[{position}]"
-        )
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {vector[position]} - at {name}[{position}]")
 
 
 def open_unit(value: float, name: str) -> float:

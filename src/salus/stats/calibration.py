@@ -17,19 +17,19 @@ def expected_calibration_error(
     """Mean absolute gap between predicted and observed frequency over `bins` bins of equal size; 0 is
     perfect.
 
-    The raw value is biased upward (noise alone gives a gap in every bin), so the bias is estimated by
-    redrawing the bin gaps from their sampling distribution and subtracted, and the interval is the basic
-    bootstrap one. Sources: M. Pakdaman Naeini, G. Cooper, M. Hauskrecht, "Obtaining well calibrated
-    probabilities using Bayesian binning", 2015 (eq. 1); J. Bröcker, "Estimating reliability and resolution
-    of probability forecasts through decomposition of the empirical score", 2012 (bias); A. Davison, D.
-    Hinkley, "Bootstrap Methods", 1997, eq. 5.6 (interval).
+    The raw value is biased upward (noise alone gives a gap in every bin): the bias is estimated by
+    redrawing the bin gaps from their sampling distribution and subtracted. The interval is the raw value
+    plus or minus the `level` quantile of the noise alone; by the triangle inequality that covers the truth,
+    with some room. Sources: M. Pakdaman Naeini, G. Cooper, M. Hauskrecht, "Obtaining well calibrated
+    probabilities using Bayesian binning", 2015, eq. 1; J. Bröcker, "Estimating reliability and resolution
+    of probability forecasts through decomposition of the empirical score", 2012 (bias).
 
     Raises NotEnoughData below 5 rows per bin.
 
-    >>> rng = np.random.default_rng(1)
+    >>> rng = np.random.default_rng(0)
     >>> p = rng.uniform(size=4000)
     >>> expected_calibration_error(rng.uniform(size=4000) < p, p).low
-    0.005035193536044327
+    0.0
     """
     labels, chance = binary_labels(y), probabilities(p)
     same_length(labels, chance, "y and p")
@@ -42,13 +42,11 @@ def expected_calibration_error(
         )
     gaps, errors, weights = _bin_gaps(labels, chance, bins)
     raw = float(weights @ np.abs(gaps))
-    noise = np.random.default_rng(seed).normal(size=(DRAWS, bins))
-    redrawn = np.abs(gaps + noise * errors) @ weights
-    tail = (1 - level) / 2
-    upper, lower = np.quantile(redrawn, [1 - tail, tail])
-    value = max(0.0, 2 * raw - float(redrawn.mean()))
-    low, high = max(0.0, 2 * raw - float(upper)), max(0.0, 2 * raw - float(lower))
-    return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(labels), level=level)
+    noise = np.random.default_rng(seed).normal(size=(DRAWS, bins)) * errors
+    half = float(np.quantile(np.abs(noise) @ weights, level))
+    value = max(0.0, 2 * raw - float((np.abs(gaps + noise) @ weights).mean()))
+    low, high = max(0.0, raw - half), min(1.0, raw + half)
+    return Estimate(value=max(value, low), low=low, high=high, n=len(labels), level=level)
 
 
 def _bin_gaps(labels: Vector, chance: Vector, bins: int) -> tuple[Vector, Vector, Vector]:

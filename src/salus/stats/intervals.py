@@ -134,9 +134,7 @@ def brier(y: ArrayLike, p: ArrayLike, level: float = 0.95, *, blocks: ArrayLike 
     return _nonnegative(mean_interval(np.square(labels - chance), level, blocks=blocks))
 
 
-def accuracy(
-    y: ArrayLike, predicted: ArrayLike, level: float = 0.95, *, blocks: ArrayLike | None = None
-) -> Estimate:
+def accuracy(y: ArrayLike, predicted: ArrayLike, level: float = 0.95, *, blocks: ArrayLike | None = None) -> Estimate:
     """Share of rows where the predicted class equals `y` (any dtype): Wilson's interval, or t over `blocks`.
 
     >>> print(accuracy(["late", "fine"], ["late", "late"]))

@@ -224,9 +224,7 @@ def _conclude(
     return PairedComparison(effect, p_value, effect.n, verdict, margin, needed)
 
 
-def _needed(
-    effect: Estimate, error: float, level: float, alternative: Alternative, margin: float
-) -> int | None:
+def _needed(effect: Estimate, error: float, level: float, alternative: Alternative, margin: float) -> int | None:
     """Rows at which an effect as seen is decided with probability POWER: n (z se / distance to decide)^2."""
     size = abs(effect.value)
     target = size if size >= margin else margin - size

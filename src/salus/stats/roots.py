@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-STEPS = 60
+STEPS = 48
 
 
 def boundary(excess: Callable[[float], float], inside: float, outside: float) -> float:

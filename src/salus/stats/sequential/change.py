@@ -58,8 +58,8 @@ class ChangeDetector(msgspec.Struct, frozen=True):
             raise ValueError(f"tolerance must be at least 0, got {self.tolerance}")
         if not self.low < self.mean + self.tolerance < self.high:
             raise ValueError(
-                f"mean + tolerance must lie strictly between low and high, got {self.mean} + {self.tolerance} "
-                f"in [{self.low}, {self.high}]; a rise above it could not be seen otherwise"
+                "mean + tolerance must lie strictly between low and high, got "
+                f"{self.mean} + {self.tolerance} in [{self.low}, {self.high}]; a rise could not be seen otherwise"
             )
         if not 1 < self.steps_per_alarm < math.inf:
             raise ValueError(f"steps_per_alarm must be finite and above 1, got {self.steps_per_alarm}")

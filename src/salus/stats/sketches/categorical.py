@@ -59,9 +59,7 @@ class CategoricalProfile(msgspec.Struct, frozen=True):
         """The profile after `values`; None is a missing value."""
         tally = Counter(values)
         missing = tally.pop(None, 0)
-        return self.update_counts(
-            {key: count for key, count in tally.items() if key is not None}, missing=missing
-        )
+        return self.update_counts({key: count for key, count in tally.items() if key is not None}, missing=missing)
 
     def update_counts(self, counts: Mapping[str, int], *, missing: int = 0) -> CategoricalProfile:
         """The profile after values already counted (a table engine does that faster)."""
