@@ -29,7 +29,7 @@ table = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("run_at_ms", Ms, nullable=False),
-    sa.Column("payload", Json(), nullable=False),
+    sa.Column("payload", Json()),
     sa.Column("result", Json()),
     sa.Column("error", sa.Text),
     sa.Column("epoch", sa.Integer, nullable=False),

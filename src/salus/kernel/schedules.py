@@ -22,7 +22,7 @@ table = sa.Table(
     sa.Column("subject", Name, nullable=False),
     sa.Column("name", Name, nullable=False),
     sa.Column("cron", Name, nullable=False),
-    sa.Column("payload", Json(), nullable=False),
+    sa.Column("payload", Json()),
     sa.Column("next_ms", Ms, nullable=False),
     sa.Column("last_ms", Ms),
     sa.Column("created_ms", Ms, nullable=False),
