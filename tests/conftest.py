@@ -15,6 +15,7 @@ from salus.kernel.clock import Clock, FrozenClock
 from salus.kernel.database import SqlDatabase
 from salus.kernel.identity import Actor
 from salus.testing import fixtures
+from salus.testing.servers import RunningServer, running_server, settings_in
 
 
 def _absent(what: str) -> None:
@@ -98,3 +99,10 @@ def database(open_database: Callable[[Clock], SqlDatabase], clock: FrozenClock) 
 def blobs(tmp_path: Path) -> FileBlobs:
     """Blobs in a folder of the test's own."""
     return FileBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def server(database_address: str, tmp_path: Path) -> Iterator[RunningServer]:
+    """A real control plane over real HTTP, on each engine."""
+    with running_server(settings_in(tmp_path / "home", database=database_address)) as running:
+        yield running
