@@ -97,8 +97,14 @@ def _invalid(error: ValidationException) -> InvalidInput:
     )
 
 
+def from_recursion(_request: Request[Any, Any, Any], error: RecursionError) -> Response[bytes]:
+    """JSON nested deeper than any sensible value."""
+    return respond(_malformed(error).problem())
+
+
 HANDLERS: dict[Any, Any] = {
     SalusError: from_salus,
+    RecursionError: from_recursion,
     SerializationException: from_serialization,
     HTTPException: from_http,
     Exception: from_bug,
