@@ -10,6 +10,7 @@ from salus.stats.intervals import (
     Estimate,
     accuracy,
     brier,
+    design_effect,
     log_loss,
     log_loss_rows,
     mean_absolute_error,
@@ -47,6 +48,14 @@ def test_interval_over_blocks_covers_where_rows_of_a_day_move_together() -> None
         naive += mean_interval(values, 0.9).contains(0.0)
     assert 0.86 <= hits / 300 <= 0.94
     assert naive / 300 < 0.4
+
+
+def test_design_effect_is_one_for_independent_rows_and_block_size_for_equal_ones() -> None:
+    rng = np.random.default_rng(43)
+    days = np.repeat(np.arange(200), 25)
+    assert design_effect(rng.normal(size=5000), days) < 1.4
+    assert design_effect(rng.normal(size=200)[days], days) == pytest.approx(25, rel=0.02)
+    assert design_effect([2.0, 2.0], ["a", "b"]) == 1.0
 
 
 def test_metrics_have_their_textbook_values() -> None:

@@ -193,6 +193,21 @@ def standard_error(influence: Vector, blocks: ArrayLike | None = None) -> tuple[
     return math.sqrt(float(np.square(sums).sum()) * units / (units - 1)), units
 
 
+def design_effect(values: ArrayLike, blocks: ArrayLike) -> float:
+    """How many times larger the variance of the mean is because rows of a block move together; at least 1.
+
+    Source: L. Kish, "Survey Sampling", 1965, section 8.2. Raises NotEnoughData below 2 blocks.
+
+    >>> round(design_effect([1.0, 1.0, 5.0, 5.0, 3.0, 3.0], ["a", "a", "b", "b", "c", "c"]), 6)
+    2.5
+    """
+    rows = finite_vector(values, "values")
+    influence = rows - rows.mean()
+    clustered, _ = standard_error(influence, blocks)
+    single, _ = standard_error(influence)
+    return max(1.0, (clustered / single) ** 2) if single else 1.0
+
+
 def normal_quantile(probability: float) -> float:
     """Quantile of the standard normal distribution."""
     return float(special.ndtri(probability))

@@ -50,10 +50,10 @@ def test_a_harmful_change_is_found_soon_and_dated() -> None:
         for window in range(40):
             rate = 0.2 if window < 30 else 0.3
             state = state.update_window((rng.uniform(size=500) < rate).astype(float))
-        assert state.alarmed_at is not None
-        delays.append(state.alarmed_at - 30)
-        assert state.started_at is not None
-        dates.append(state.started_at)
+        assert state.detection.alarmed_at is not None
+        delays.append(state.detection.alarmed_at - 30)
+        assert state.detection.started_at is not None
+        dates.append(state.detection.started_at)
     assert min(delays) > 0
     assert np.median(delays) <= 2
     assert np.median(dates) == 30
@@ -67,9 +67,11 @@ def test_batches_do_not_matter_and_the_state_survives_json(values: list[float], 
     restored = msgspec.json.decode(msgspec.json.encode(first), type=ChangeDetector)
     assert restored == first
     parts = restored.update(values[cut:])
-    assert (parts.alarmed_at, parts.n, parts.steps) == (whole.alarmed_at, whole.n, whole.steps)
+    assert (parts.n, parts.detection.steps) == (whole.n, whole.detection.steps)
+    assert parts.detection.alarmed_at == whole.detection.alarmed_at
+    assert parts.detection.starts == whole.detection.starts
     assert parts.evidence == pytest.approx(whole.evidence, rel=1e-6)
-    assert parts.log_peaks == pytest.approx(whole.log_peaks, abs=1e-9)
+    assert parts.detection.log_peaks == pytest.approx(whole.detection.log_peaks, abs=1e-9)
     assert whole.alarm == (whole.evidence >= 1)
 
 
@@ -89,10 +91,10 @@ def test_it_stops_at_its_alarm_until_restarted_and_takes_a_million_values() -> N
     assert not state.alarm
     loud = state.update([1.0] * 100)
     assert loud.alarm
-    assert loud.update([0.0] * 100).alarmed_at == loud.alarmed_at
+    assert loud.update([0.0] * 100).detection.alarmed_at == loud.detection.alarmed_at
     fresh = loud.restarted(mean=0.4)
     assert (fresh.alarm, fresh.mean, fresh.n, fresh.evidence) == (False, 0.4, 0, 0.0)
-    assert fresh.started_at is None
+    assert fresh.detection.started_at is None
 
 
 @pytest.mark.parametrize(

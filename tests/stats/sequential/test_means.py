@@ -91,6 +91,6 @@ def test_paired_difference_finds_a_small_gain() -> None:
 def test_an_empty_sequence_has_no_interval() -> None:
     with pytest.raises(NotEnoughData):
         MeanSequence(0.0, 1.0).interval()
-    with pytest.raises(ValueError, match="low < high, got low=1.0, high=0.0"):
+    with pytest.raises(ValueError, match=r"low < high, got low=1\.0, high=0\.0"):
         BettingSequence(1.0, 0.0)
     assert MeanSequence(0.0, 1.0).update([]).n == 0

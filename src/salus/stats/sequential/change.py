@@ -1,10 +1,9 @@
-"""Has the mean of a loss gone up? A detector with a budget: at most one false alarm in N steps.
+"""Has the mean of a bounded loss gone up? An exact detector: at most one false alarm in N steps.
 
-Source: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a nonparametric framework for sequential change
-detection", 2023: the mixture e-SR detector (definitions 2.1 and 2.2, section 4.1) on the betting e-factors
-1 + lambda (x - m) of Waudby-Smith & Ramdas (2024). While the mean given the past stays at most m, M_t - t
-is a supermartingale, so the mean time to a false alarm at M_t >= N is at least N steps, and the chance of
-one within the first T steps at most T / N.
+Source: the e-detector of `salus.stats.sequential.detection` (Shin, Ramdas, Rinaldo 2023) on the betting
+e-factors 1 + lambda (x - m) of I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by
+betting", 2024. It assumes nothing but the bounds; for losses whose days differ much, `window_change` is
+faster and approximate.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from salus.stats.arrays import Vector, finite_vector, within
+from salus.stats.sequential.detection import Detection, check_budget
 from salus.stats.sequential.means import check_bounds
 
 BETS = 12
 ROWS_AT_ONCE = 65_536
-NOTHING = -1e300
-"""log(0), finite so that the state survives JSON."""
 
 
 class ChangeDetector(msgspec.Struct, frozen=True):
@@ -36,7 +34,7 @@ class ChangeDetector(msgspec.Struct, frozen=True):
     >>> calm = ChangeDetector(low=0.0, high=1.0, mean=0.2, tolerance=0.05, steps_per_alarm=1000)
     >>> quiet = calm.update([0.2, 0.3, 0.1] * 100)
     >>> sick = quiet.update([0.5] * 50)
-    >>> quiet.alarm, sick.alarm, sick.started_at
+    >>> quiet.alarm, sick.alarm, sick.detection.started_at
     (False, True, 300)
     """
 
@@ -46,11 +44,7 @@ class ChangeDetector(msgspec.Struct, frozen=True):
     tolerance: float
     steps_per_alarm: float
     n: int = 0
-    steps: int = 0
-    alarmed_at: int | None = None
-    log_evidence: tuple[float, ...] = (NOTHING,) * BETS
-    log_peaks: tuple[float, ...] = (0.0,) * BETS
-    starts: tuple[int, ...] = (0,) * BETS
+    detection: Detection = Detection.empty(BETS)
 
     def __post_init__(self) -> None:
         check_bounds(self.low, self.high)
@@ -61,29 +55,17 @@ class ChangeDetector(msgspec.Struct, frozen=True):
                 "mean + tolerance must lie strictly between low and high, got "
                 f"{self.mean} + {self.tolerance} in [{self.low}, {self.high}]; a rise could not be seen otherwise"
             )
-        if not 1 < self.steps_per_alarm < math.inf:
-            raise ValueError(f"steps_per_alarm must be finite and above 1, got {self.steps_per_alarm}")
+        check_budget("steps_per_alarm", self.steps_per_alarm)
 
     @property
     def alarm(self) -> bool:
-        """Whether the detector has raised its alarm; it then keeps its state until `restarted`."""
-        return self.alarmed_at is not None
-
-    @property
-    def started_at(self) -> int | None:
-        """Steps seen before the likely start of the change (where the leading bet's CUSUM left zero); None
-        if calm.
-        """
-        leading = int(np.argmax(self.log_evidence))
-        return self.starts[leading] if self.log_peaks[leading] > 0 else None
+        """Whether the detector has raised its alarm; it then keeps its evidence until `restarted`."""
+        return self.detection.alarmed_at is not None
 
     @property
     def evidence(self) -> float:
-        """The mixture M_t as a share of the alarm threshold: 1.0 or more is an alarm."""
-        if not self.steps:
-            return 0.0
-        mixture = float(np.logaddexp.reduce(self.log_evidence)) - math.log(BETS * self.steps_per_alarm)
-        return math.exp(min(mixture, 700.0))
+        """Evidence of a change as a share of what an alarm takes: 1.0 or more is an alarm."""
+        return self.detection.evidence(self.steps_per_alarm)
 
     def restarted(self, *, mean: float | None = None) -> ChangeDetector:
         """A fresh detector with the same budget, around a new `mean` when given (after retraining)."""
@@ -135,30 +117,5 @@ class ChangeDetector(msgspec.Struct, frozen=True):
         return factors
 
     def _advanced(self, log_factors: NDArray[np.float64], values: int) -> ChangeDetector:
-        """The state after k steps with these log e-factors, shape (k, BETS); it stops at the first alarm."""
-        if self.alarm:
-            return self._grown(values, len(log_factors))
-        sums = np.cumsum(log_factors, axis=0)
-        starts = np.vstack([self.log_evidence, np.zeros(BETS), -sums[:-1]])
-        evidence = sums + np.logaddexp.accumulate(starts, axis=0)[1:]
-        mixture = np.logaddexp.reduce(evidence, axis=1) - math.log(BETS)
-        over = mixture >= math.log(self.steps_per_alarm)
-        last = int(np.argmax(over)) if over.any() else len(over) - 1
-        walk = np.asarray(self.log_peaks) + sums[: last + 1]
-        peaks = walk - np.minimum(0.0, np.minimum.accumulate(walk, axis=0))
-        return msgspec.structs.replace(
-            self._grown(values, len(log_factors)),
-            alarmed_at=self.steps + last + 1 if over.any() else None,
-            log_evidence=tuple(evidence[last].tolist()),
-            log_peaks=tuple(peaks[-1].tolist()),
-            starts=tuple(self._last_zeros(peaks)),
-        )
-
-    def _last_zeros(self, peaks: NDArray[np.float64]) -> list[int]:
-        """Per bet: how many steps had been seen when its CUSUM last stood at zero."""
-        zero = peaks[::-1] == 0.0
-        last = self.steps + len(peaks) - np.argmax(zero, axis=0)
-        return [int(step) for step in np.where(zero.any(axis=0), last, self.starts)]
-
-    def _grown(self, values: int, steps: int) -> ChangeDetector:
-        return msgspec.structs.replace(self, n=self.n + values, steps=self.steps + steps)
+        detection = self.detection.advanced(log_factors, self.steps_per_alarm)
+        return msgspec.structs.replace(self, n=self.n + values, detection=detection)
