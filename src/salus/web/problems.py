@@ -15,6 +15,12 @@ log = logging.getLogger("salus.web")
 
 MEDIA_TYPE = "application/problem+json"
 
+_HTTP = {
+    404: ("not-found", "Not found"),
+    405: ("error", "Method not allowed"),
+    413: ("too-large", "Too large"),
+}
+
 
 def respond(problem: Problem) -> Response[bytes]:
     """`problem` as an HTTP answer."""
@@ -39,13 +45,11 @@ def from_http(request: Request[Any, Any, Any], error: HTTPException) -> Response
         return respond(_invalid(error).problem())
     if isinstance(error.__cause__, SerializationException) or isinstance(error, SerializationException):
         return respond(_malformed(error).problem())
-    title = {404: "Not found", 405: "Method not allowed", 413: "Too large"}.get(error.status_code, "Refused")
-    detail = error.detail
-    if error.status_code == 404:
-        detail = f"there is nothing at {request.url.path}"
+    code, title = _HTTP.get(error.status_code, ("error", "Refused"))
+    detail = f"there is nothing at {request.url.path}" if error.status_code == 404 else error.detail
     return respond(
         Problem(
-            type="urn:salus:http",
+            type=f"urn:salus:{code}",
             title=title,
             status=error.status_code,
             detail=detail,
