@@ -80,6 +80,7 @@ def test_interval_and_p_value_agree_and_swapping_sides_mirrors(gains: list[float
     outcome = paired_loss(gains, zeros, alternative=side, resamples=200)  # type: ignore[arg-type]
     assert outcome.effect is not None
     assert outcome.effect.low <= outcome.effect.value <= outcome.effect.high
+    assert np.isfinite([outcome.effect.low, outcome.effect.high]).all()
     assert 0 <= outcome.p_value <= 1
     if outcome.verdict == "better":
         assert outcome.effect.low > 0
@@ -134,6 +135,15 @@ def test_paired_auc_finds_the_better_score_and_keeps_quiet_otherwise() -> None:
         found += paired_auc(y, one, signal, alternative="better").verdict == "better"
     assert claims / 200 <= 0.085
     assert found / 200 >= 0.8
+
+
+@pytest.mark.parametrize("rows", [13, 50, 3000])
+def test_one_row_that_differs_decides_nothing_and_stays_finite(rows: int) -> None:
+    outcome = paired_loss([1.0] + [0.0] * (rows - 1), [0.0] * rows)
+    assert outcome.verdict == "cannot tell"
+    assert outcome.effect is not None
+    assert np.isfinite([outcome.effect.low, outcome.effect.high]).all()
+    assert msgspec.json.decode(msgspec.json.encode(outcome), type=PairedComparison) == outcome
 
 
 def test_comparison_survives_json() -> None:

@@ -21,7 +21,7 @@ def expected_calibration_error(
     redrawing the bin gaps from their sampling distribution and subtracted. The interval is the raw value
     plus or minus the `level` quantile of the noise alone; by the triangle inequality that covers the truth,
     with some room. Sources: M. Pakdaman Naeini, G. Cooper, M. Hauskrecht, "Obtaining well calibrated
-    probabilities using Bayesian binning", 2015, eq. 1; J. Bröcker, "Estimating reliability and resolution
+    probabilities using Bayesian binning", 2015; J. Bröcker, "Estimating reliability and resolution
     of probability forecasts through decomposition of the empirical score", 2012 (bias).
 
     Raises NotEnoughData below 5 rows per bin.

@@ -11,9 +11,8 @@
 Counts have shape (..., cells), the same cells in both; leading axes are computed at once. Missing values
 are a cell of their own (`category_counts`, `bin_counts`). With k cells, n reference and m current rows the
 plug-in PSI of equal distributions is about (k - 1)(1/n + 1/m) and Jensen-Shannon an eighth of it
-(second-order expansion; P. Grassberger, "Finite sample corrections to entropy and dimension estimates",
-1988): that bias is subtracted, so small true distances come out around zero, and may come out slightly
-below it.
+(second-order expansion; G. Miller, "Note on the bias of information estimates", 1955): that bias is
+subtracted, so small true distances come out around zero, and may come out slightly below it.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> Cells:
 def cramers_v(reference: ArrayLike, current: ArrayLike) -> Cells:
     """Effect size of the chi-squared test of two rows of counts, bias subtracted; shape (...), 0 to 1.
 
-    Source: W. Bergsma, "A bias-correction for Cramer's V and Tschuprow's T", 2013, eq. 4 and 6.
+    Source: W. Bergsma, "A bias-correction for Cramer's V and Tschuprow's T", 2013.
 
     >>> float(cramers_v([90, 10], [10, 90]).round(2))
     0.8

@@ -119,8 +119,7 @@ def column_drift(reference: ArrayLike, current: ArrayLike, kind: Kind, *, bins: 
 
 
 def kolmogorov_smirnov_p_value(statistic: float, n: int, m: int) -> float:
-    """Asymptotic p-value of a two-sample statistic with Stephens' small-sample factor (M. Stephens, 1970,
-    table 1A).
+    """Asymptotic p-value of a two-sample statistic with Stephens' small-sample factor (M. Stephens, 1970).
 
     >>> round(kolmogorov_smirnov_p_value(0.1, 400, 400), 3)
     0.034
@@ -183,7 +182,7 @@ def upper_quantile(values: ArrayLike, tail: float) -> float:
     """The value exceeded with probability `tail`, also where `tail` is rarer than the sample can show.
 
     Beyond the top tenth of the sample: generalised Pareto law fitted by probability-weighted moments
-    (Hosking & Wallis 1987, eq. 5; exponential where fewer than 30 distinct values lie there), its shape at
+    (Hosking & Wallis 1987; exponential where fewer than 30 distinct values lie there), its shape at
     least 1 / number of them, which is the predictive law of an exponential tail whose scale had to be
     estimated: few values, higher threshold.
 

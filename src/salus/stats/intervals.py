@@ -196,7 +196,7 @@ def standard_error(influence: Vector, blocks: ArrayLike | None = None) -> tuple[
 def design_effect(values: ArrayLike, blocks: ArrayLike) -> float:
     """How many times larger the variance of the mean is because rows of a block move together; at least 1.
 
-    Source: L. Kish, "Survey Sampling", 1965, section 8.2. Raises NotEnoughData below 2 blocks.
+    Source: L. Kish, "Survey Sampling", 1965. Raises NotEnoughData below 2 blocks.
 
     >>> round(design_effect([1.0, 1.0, 5.0, 5.0, 3.0, 3.0], ["a", "a", "b", "b", "c", "c"]), 6)
     2.5

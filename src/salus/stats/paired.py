@@ -112,7 +112,7 @@ def paired_auc(
     margin: float = 0.0,
     blocks: ArrayLike | None = None,
 ) -> PairedComparison:
-    """AUC of the challenger minus AUC of the champion on the same labels, by DeLong's test (1988, eq. 5).
+    """AUC of the challenger minus AUC of the champion on the same labels, by DeLong's test (1988).
 
     Over `blocks` by Obuchowski (1997). "cannot tell" when one class is absent.
 
@@ -147,8 +147,8 @@ def mcnemar(
     Mid-p McNemar test (M. Fagerland, S. Lydersen, P. Laake, "The McNemar test for binary matched-pairs
     data: mid-p and asymptotic are better than exact conditional", 2013) and the adjusted Wald interval (D.
     Bonett, R. Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
-    paired data", 2012, eq. 4). Exact for small counts; rows count as independent: with blocks use
-    `paired_loss` on 0/1 losses.
+    paired data", 2012): one added to both discordant counts, two to n. Exact for small counts; rows count
+    as independent: with blocks use `paired_loss` on 0/1 losses.
 
     >>> print(mcnemar([True] * 80 + [False] * 20, [True] * 95 + [False] * 5))
     better: gain 0.15 [0.07315, 0.221] (n=100), p = 3.05e-05

@@ -70,6 +70,13 @@ class BootstrapPivot:
             draws.append(np.divide(shift, error, out=extreme, where=error > 0))
         self._draws = np.sort(np.concatenate(draws))
 
+    @property
+    def degenerate(self) -> bool:
+        """Whether some resamples had no spread at all, as when one row of fifty differs; the law is no use
+        then.
+        """
+        return not np.all(np.isfinite(self._draws[[0, -1]]))
+
     def quantile(self, probability: float) -> float:
         position = math.ceil(probability * (len(self._draws) + 1)) - 1
         return float(self._draws[min(max(position, 0), len(self._draws) - 1)])
@@ -81,7 +88,7 @@ class BootstrapPivot:
 
 class SkewedPivot:
     """Normal law corrected for skewness. Source: P. Hall, "On the removal of skewness by transformation",
-    1992, eq. 2.
+    1992.
     """
 
     def __init__(self, skewness: float, units: int) -> None:
@@ -104,6 +111,13 @@ def pivot_for(deviations: Vector, sizes: Vector, *, resamples: int, seed: int) -
     if units < FEW_UNITS:
         return StudentPivot(units - 1)
     if units <= MANY_UNITS:
-        return BootstrapPivot(deviations, sizes, resamples=resamples, seed=seed)
+        resampled = BootstrapPivot(deviations, sizes, resamples=resamples, seed=seed)
+        return StudentPivot(_informative(deviations) - 1) if resampled.degenerate else resampled
     spread = math.sqrt(float(np.mean(deviations**2)))
     return SkewedPivot(float(np.mean((deviations / spread) ** 3)), units)
+
+
+def _informative(deviations: Vector) -> int:
+    """How many units differ from the commonest one, at least 2: what there is to learn a spread from."""
+    _, counts = np.unique(deviations, return_counts=True)
+    return max(2, len(deviations) - int(counts.max()))

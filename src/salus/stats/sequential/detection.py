@@ -1,7 +1,7 @@
 """What a change detector has seen: the evidence of several bets, the budget, the alarm.
 
 Source: J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a nonparametric framework for sequential change
-detection", 2023: the mixture e-SR detector (definitions 2.1 and 2.2, section 4.1). Let each step multiply
+detection", 2023: the mixture e-SR detector. Let each step multiply
 in a factor whose mean is at most 1 while nothing has changed; M_t = (M_{t-1} + 1) x factor, averaged over
 bets. Then M_t - t is a supermartingale, so the mean time to a false alarm at M_t >= N is at least N steps,
 and the chance of one within T steps at most T / N.

@@ -98,7 +98,9 @@ class PlugInPath(msgspec.Struct, frozen=True):
 
 
 def plug_in(x: Vector, n: int, total: float, squares: float, alpha: float) -> PlugInPath:
-    """Running means and bets lambda_t (eq. 15) for scaled values `x` that follow `n` earlier ones."""
+    """Running means and bets lambda_t = sqrt(2 log(2/alpha) / (variance_{t-1} t log(1 + t))) for scaled
+    values `x` that follow `n` earlier ones.
+    """
     step = n + np.arange(1, len(x) + 1, dtype=np.float64)
     totals = total + np.cumsum(x)
     means = (0.5 + totals) / (step + 1)

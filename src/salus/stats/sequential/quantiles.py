@@ -1,7 +1,7 @@
 """Confidence sequence for a quantile (latency p95), valid at every look, on a mergeable sketch.
 
 Source: S. Howard, A. Ramdas, "Sequential estimation of quantiles with applications to A/B testing and
-best-arm identification", Bernoulli 2022, theorem 1 by its beta-binomial form: how many of n values lie
+best-arm identification", Bernoulli 2022, in the beta-binomial form: how many of n values lie
 below the true p-quantile is a sum of Bernoulli(p) (up to ties), so the ranks that a test martingale does
 not refute bracket the quantile.
 """

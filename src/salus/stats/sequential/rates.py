@@ -2,7 +2,7 @@
 
 Source: H. Robbins, "Statistical methods related to the law of the iterated logarithm", 1970; beta-binomial
 mixture as in S. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, "Time-uniform, nonparametric, nonasymptotic
-confidence sequences", Annals of Statistics 2021, section 3. For independent arms the product of the two
+confidence sequences", Annals of Statistics 2021. For independent arms the product of the two
 test martingales is one.
 """
 

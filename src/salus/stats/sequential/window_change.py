@@ -1,9 +1,9 @@
 """Has the mean loss of whole windows gone up by more than windows differ by themselves?
 
 Rows of a day share its weather, so their number says little about how sure a day's mean is; how much quiet
-days differ does. Source: the e-detector of `salus.stats.sequential.detection` (Shin, Ramdas, Rinaldo 2023,
-section 4.2) on the normal e-factors exp(lambda z - lambda^2 / 2). Approximate: exact if window means are
-normal with the learned spread.
+days differ does. Source: the e-detector of `salus.stats.sequential.detection` (Shin, Ramdas, Rinaldo 2023)
+on the normal e-factors exp(lambda z - lambda^2 / 2). Approximate: exact if window means are normal with the
+learned spread.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class WindowChangeDetector(msgspec.Struct, frozen=True):
         """A detector from quiet `losses`, shape (n,), and the window each belongs to, shape (n,).
 
         Variance components by the analysis of variance for unequal sizes (S. Searle, G. Casella, C.
-        McCulloch, "Variance Components", 1992, eq. 3.37). Since they and the mean are estimated, the upper
+        McCulloch, "Variance Components", 1992). Since they and the mean are estimated, the upper
         90 % confidence bound of the mean and of the spread between windows are kept. Raises NotEnoughData
         below 5 windows.
         """

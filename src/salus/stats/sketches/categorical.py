@@ -1,9 +1,8 @@
 """Profile of a categorical column in bounded memory: heavy hitters, the rest, and how many distinct values.
 
 Sources: J. Misra, D. Gries, "Finding repeated elements", 1982, merged as in P. Agarwal et al., "Mergeable
-summaries", PODS 2012 (the same information as Space-Saving, section 3); P. Flajolet et al., "HyperLogLog",
-2007, with the estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches", 2017,
-algorithm 6.
+summaries", PODS 2012 (the same information as Space-Saving); P. Flajolet et al., "HyperLogLog",
+2007, with the estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches", 2017.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def _registers(values: Iterable[str]) -> bytes:
 
 
 def _cardinality(registers: bytes) -> float:
-    """Ertl's improved raw estimator (2017, algorithm 6)."""
+    """Ertl's improved raw estimator (2017)."""
     histogram = np.bincount(np.frombuffer(registers, dtype=np.uint8), minlength=HASH_BITS + 2)
     weight = REGISTERS * _tau(1 - float(histogram[HASH_BITS + 1]) / REGISTERS)
     for run in range(HASH_BITS, 0, -1):

@@ -17,7 +17,7 @@ class NumericProfile(msgspec.Struct, frozen=True):
     `n` rows are all accounted for: n = missing + nan + positive_inf + negative_inf + finite. Moments,
     extremes and quantiles are of the finite values. `merge` of two profiles equals the profile of both
     streams (moments up to rounding). Source of the moments: T. Chan, G. Golub, R. LeVeque, "Updating
-    formulae and a pairwise algorithm for computing sample variances", 1979, eq. 2.1.
+    formulae and a pairwise algorithm for computing sample variances", 1979.
 
     >>> profile = NumericProfile().update([1.0, 2.0, 6.0, float("nan"), float("inf")])
     >>> profile.n, profile.nan, profile.positive_inf, profile.mean, profile.maximum
