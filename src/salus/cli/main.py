@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from salus.kernel.errors import SalusError
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("salus.cli.up:up", "Start everything on this machine."),
@@ -36,23 +38,21 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(TyperGroup):
     """A group that knows its commands by name and loads one only when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         """The names, in the order of the table."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         """A stand-in that carries the one line of help; `resolve_command` gives the true one."""
-        return click.Command(name, help=_COMMANDS[name][1]) if name in _COMMANDS else None
+        return TyperCommand(cmd_name, help=_COMMANDS[cmd_name][1]) if cmd_name in _COMMANDS else None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         """The command that is called, loaded."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name in _COMMANDS else command, rest
+        return name, _load(name) if name is not None and name in _COMMANDS else command, rest
 
 
-def _load(name: str) -> click.Command:
+def _load(name: str) -> Command:
     module, _, attribute = _COMMANDS[name][0].partition(":")
     found: Any = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):
@@ -78,14 +78,9 @@ def root() -> None:
 
 
 def main() -> None:
-    """The entry point. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    """The entry point. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or invalid input."""
     try:
-        app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2 if isinstance(error, click.UsageError) else 1)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        app()
     except SalusError as error:
         sys.stderr.write(f"salus: {error}\n")
         sys.exit(2 if error.status == 422 else 1)

@@ -77,6 +77,12 @@ class SqlDatabase:
         self._writer = threading.Thread(target=self._write_loop, name="salus-write", daemon=True)
         self._writer.start()
 
+    def migrate(self, change: Callable[[Connection], None]) -> None:
+        """See `salus.kernel.ports.Database.migrate`."""
+        with self.engine.begin() as connection:
+            self._dialect.lock_writer(connection)
+            change(connection)
+
     def write(self, work: Callable[[Transaction], T]) -> T:
         """See `salus.kernel.ports.Database.write`."""
         if threading.current_thread() is self._writer:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy.engine import Connection
+
 from salus.kernel.clock import Clock
 from salus.kernel.sql import Reader, Transaction
 from salus.kernel.structs import Record
@@ -27,6 +29,10 @@ class Database(Protocol):
     """
 
     clock: Clock
+
+    def migrate(self, change: Callable[[Connection], None]) -> None:
+        """Runs `change` (the making and altering of tables) in one transaction that no other process runs beside."""
+        ...
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a transaction and returns its result once it is durable.

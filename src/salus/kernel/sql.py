@@ -84,7 +84,7 @@ class Reader:
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Runs one statement; `parameters` may be a list of mappings to run it for each."""
-        return self.connection.execute(statement, parameters)  # type: ignore[return-value]
+        return self.connection.execute(statement, parameters)
 
     def rows(self, statement: sa.Executable) -> Sequence[RowMapping]:
         """All rows, as mappings."""

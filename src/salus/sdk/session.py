@@ -179,7 +179,7 @@ class Session:
 
 
 def _pause_s(attempt: int) -> float:
-    return _BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5)
+    return float(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))
 
 
 def _retry_after_s(response: urllib3.BaseHTTPResponse) -> float:

@@ -30,7 +30,7 @@ ROUTERS: tuple[Router, ...] = (
 def open_context(settings: Settings, clock: Clock | None = None) -> Context:
     """The engines that the settings name, with the database's tables brought up to date."""
     database = open_database(settings.database, clock)
-    migrate(database.engine)
+    migrate(database)
     blobs = open_blobs(settings.blobs)
     return Context(
         settings=settings,

@@ -108,7 +108,7 @@ class MetricHistory(Record):
 
     key: str
     total: int
-    points: list[tuple[int, int, float | str]]
+    points: list[tuple[int, int, float | SpecialNumber]]
 
 
 class CreateExperiment(Value):
@@ -129,11 +129,15 @@ class StartRun(Value):
     started_ms: int | None = None
 
 
+SpecialNumber = Literal["NaN", "Infinity", "-Infinity"]
+"""The numbers that JSON cannot hold, as text."""
+
+
 class Point(Value):
     """One value of a metric. `value` may also be the text `NaN`, `Infinity` or `-Infinity`."""
 
     key: str
-    value: float | Literal["NaN", "Infinity", "-Infinity"]
+    value: float | SpecialNumber
     step: int = 0
     at_ms: int | None = None
 
@@ -234,7 +238,7 @@ def number(value: float | str) -> float:
     return float(value)
 
 
-def wire_number(value: float) -> float | str:
+def wire_number(value: float) -> float | SpecialNumber:
     """A float as JSON can hold it.
 
     >>> wire_number(float("nan")), wire_number(0.5)

@@ -205,8 +205,8 @@ def history(reader: Reader, run_id: str, key: str) -> list[tuple[int, int, float
         .order_by(columns.step, columns.at_ms, columns.seq)
     )
     return [
-        (step, at_ms, value if special is None else _SPECIALS[special])
-        for step, at_ms, value, special in reader.execute(query)
+        (row["step"], row["at_ms"], row["value"] if row["special"] is None else _SPECIALS[row["special"]])
+        for row in reader.rows(query)
     ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import msgspec
 from litestar.connection import ASGIConnection, Request
 from litestar.handlers import BaseRouteHandler
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from salus.kernel import tokens
 from salus.kernel.errors import Denied, InvalidInput, Problem, Unauthenticated
@@ -86,7 +86,8 @@ class HostCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or refuses it."""
-        if scope["type"] == "http" and (problem := self._problem(dict(scope["headers"]), scope["method"])):
+        problem = self._problem(dict(scope["headers"]), scope["method"]) if _is_http(scope) else None
+        if problem is not None:
             body = msgspec.json.encode(problem)
             headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": problem.status, "headers": headers})
@@ -115,6 +116,11 @@ class HostCheck:
                 path="Origin",
             )
         return None
+
+
+def _is_http(scope: Scope) -> TypeGuard[HTTPScope]:
+    """Whether this is a request, not a websocket."""
+    return str(scope["type"]) == "http"
 
 
 def _name(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import litestar
@@ -12,23 +13,26 @@ from salus.kernel.identity import Permission
 
 PREFIX = "/api/v1"
 
+Route = Callable[[Callable[..., Any]], HTTPRouteHandler]
+"""What a route's decorator does."""
 
-def get(path: str, *, permission: Permission, **options: Any) -> Any:
+
+def get(path: str | list[str], *, permission: Permission, **options: Any) -> Route:
     """A route that looks and changes nothing."""
     return litestar.get(path, **_declared(permission, options))
 
 
-def post(path: str, *, permission: Permission, status_code: int = 200, **options: Any) -> Any:
+def post(path: str, *, permission: Permission, status_code: int = 200, **options: Any) -> Route:
     """A route that does something; with an `Idempotency-Key`, once."""
     return litestar.post(path, status_code=status_code, **_declared(permission, options))
 
 
-def put(path: str, *, permission: Permission, **options: Any) -> Any:
+def put(path: str, *, permission: Permission, **options: Any) -> Route:
     """A route that makes a thing be as the body says."""
     return litestar.put(path, **_declared(permission, options))
 
 
-def delete(path: str, *, permission: Permission, status_code: int = 200, **options: Any) -> Any:
+def delete(path: str, *, permission: Permission, status_code: int = 200, **options: Any) -> Route:
     """A route that takes a thing away."""
     return litestar.delete(path, status_code=status_code, **_declared(permission, options))
 
@@ -37,7 +41,7 @@ def _declared(permission: Permission, options: dict[str, Any]) -> dict[str, Any]
     return {**options, "opt": {**options.get("opt", {}), "permission": permission}}
 
 
-def slice_router(name: str, handlers: list[BaseRouteHandler], *, prefix: str = PREFIX) -> Router:
+def slice_router(name: str, handlers: Sequence[BaseRouteHandler], *, prefix: str = PREFIX) -> Router:
     """The routes of one slice, under `/api/v1`; `name` groups them in the OpenAPI document.
 
     Raises:
@@ -46,4 +50,4 @@ def slice_router(name: str, handlers: list[BaseRouteHandler], *, prefix: str = P
     for handler in handlers:
         if isinstance(handler, HTTPRouteHandler) and "permission" not in handler.opt:
             raise ValueError(f"the route {sorted(handler.paths)} of {name} declares no permission")
-    return Router(path=prefix, route_handlers=handlers, tags=[name])
+    return Router(path=prefix, route_handlers=list(handlers), tags=[name])
