@@ -1,4 +1,4 @@
-"""Which revision answers a request: the same one for the same key, in exact shares, with the fewest changes of mind.
+"""Which revision answers a request: the same for the same key, in exact shares, with the fewest changes of mind.
 
 Pure: no clock, no randomness. Two data planes with the same route table send a key to the same revision.
 """
@@ -29,13 +29,13 @@ def unit(salt: str, revision: str, key: str) -> float:
 def choose(split: Sequence[Weight], key: str, *, salt: str = "") -> str:
     """The revision that answers requests with `key`.
 
-    Each revision gets its share of the keys, exactly in expectation. When shares change, keys move only towards
-    revisions whose share grew relative to the one they leave: a canary that grows keeps every key it has, whatever
-    the order of `split`. A share of 0 gets nothing. Another `salt` deals anew.
+    Each revision gets its share of the keys, exactly in expectation. When shares change, keys move only
+    towards revisions whose share grew relative to the one they leave: a canary that grows keeps every key it
+    has, whatever the order of `split`. A share of 0 gets nothing. Another `salt` deals anew.
 
-    Source: weighted rendezvous hashing; D. G. Thaler and C. V. Ravishankar, Using name-based mappings to increase hit
-    rates, IEEE/ACM Transactions on Networking 6(1), 1998; the logarithmic method of C. Schindelhauer and
-    G. Schomaker, Weighted distributed hash tables, SPAA 2005.
+    Source: weighted rendezvous hashing; D. G. Thaler and C. V. Ravishankar, Using name-based mappings to
+    increase hit rates, IEEE/ACM Transactions on Networking 6(1), 1998; the logarithmic method of
+    C. Schindelhauer and G. Schomaker, Weighted distributed hash tables, SPAA 2005.
 
     Raises:
         InvalidInput: no revision has a share above 0.
@@ -53,7 +53,9 @@ def choose(split: Sequence[Weight], key: str, *, salt: str = "") -> str:
             if cost < least:
                 best, least = weight.revision, cost
     if not best:
-        raise InvalidInput("no revision has a share of the requests", path="$.split", remedy="Give one a share above 0.")
+        raise InvalidInput(
+            "no revision has a share of the requests", path="$.split", remedy="Give one a share above 0."
+        )
     return best
 
 
@@ -70,7 +72,9 @@ def check_split(split: Sequence[Weight], path: str = "$.split") -> None:
         raise InvalidInput(f"a revision may stand once in a split, got {', '.join(names)}", path=path)
     for index, weight in enumerate(split):
         if not 0 <= weight.share <= 1:
-            raise InvalidInput(f"a share is between 0 and 1, got {weight.share}", path=f"{path}[{index}].share")
+            raise InvalidInput(
+                f"a share is between 0 and 1, got {weight.share}", path=f"{path}[{index}].share"
+            )
     total = math.fsum(weight.share for weight in split)
     if abs(total - 1) > _TOLERANCE:
         shares = " + ".join(f"{weight.share:g}" for weight in split) or "nothing"
