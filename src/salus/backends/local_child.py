@@ -47,8 +47,7 @@ def _run(task: Task) -> Outcome:
     try:
         result = canonical_json(_find(task.function)(**task.arguments))
         return Outcome(ok=True, result=msgspec.Raw(result))
-    except BaseException as error:  # noqa: BLE001 - the outer loop of a child: a task's SystemExit must not
-    end it
+    except BaseException as error:  # noqa: BLE001 - a child's outer loop: outlives a task's SystemExit
         return Outcome(ok=False, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
 
 
