@@ -13,21 +13,8 @@ from salus.kernel import jobs
 from salus.kernel.identity import Actor
 from salus.kernel.sql import Transaction
 from salus.pipelines import store
-from salus.pipelines.model import (
-    STEP_JOB,
-    Bound,
-    OutputRef,
-    PipelineRun,
-    PipelineRunFinished,
-    RunState,
-    StepFinished,
-    StepNode,
-    StepRun,
-    StepState,
-    StepTask,
-    bind,
-    step_key,
-)
+from salus.pipelines.graph import Bound, OutputRef, StepNode, StepTask, bind, step_key
+from salus.pipelines.model import STEP_JOB, PipelineRun, PipelineRunFinished, RunState, StepFinished, StepRun, StepState
 
 
 def advance(tx: Transaction, actor: Actor, run: PipelineRun) -> None:

@@ -12,12 +12,12 @@ from salus.kernel.identity import Actor
 from salus.kernel.jobs import Job
 from salus.kernel.schedules import Schedule
 from salus.pipelines import service, work
+from salus.pipelines.graph import PutPipeline
 from salus.pipelines.model import (
     Pipeline,
     PipelineRun,
     PipelineRunDetails,
     PipelineRunSummary,
-    PutPipeline,
     PutSchedule,
     StartPipelineRun,
 )

@@ -12,8 +12,8 @@ from salus.kernel.ids import new_id
 from salus.kernel.schedules import Firing, Schedule
 from salus.kernel.sql import Reader, Transaction
 from salus.pipelines import progression, store
+from salus.pipelines.graph import Graph, OutputRef, PutPipeline, check_graph, check_parameters
 from salus.pipelines.model import (
-    Graph,
     Pipeline,
     PipelineDeployed,
     PipelineRun,
@@ -21,13 +21,10 @@ from salus.pipelines.model import (
     PipelineRunResumed,
     PipelineRunStarted,
     PipelineRunSummary,
-    PutPipeline,
     PutSchedule,
     ScheduleFailed,
     StartPipelineRun,
     StepRun,
-    check_graph,
-    check_parameters,
 )
 
 SCHEDULE_PREFIX = "pipeline:"
@@ -212,7 +209,7 @@ def resume_run(tx: Transaction, actor: Actor, run_id: str) -> PipelineRunDetails
 def _resumable(tx: Transaction, run: PipelineRun) -> list[StepRun]:
     """The steps to go on with: recorded ones whose key holds, fresh ones for all others."""
     recorded = {step.step: step for step in store.steps_of(tx, run.id)}
-    outputs = {}
+    outputs: dict[str, dict[str, OutputRef]] = {}
     steps = []
     for fresh, node in zip(_waiting(run.id, run.graph), run.graph.steps, strict=True):
         old = recorded.pop(node.name, None)

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from salus.kernel import jobs
 from salus.kernel.sql import Id, Json, Ms, Name, Reader, Transaction, metadata
-from salus.pipelines.model import Graph, OutputRef, Parameter, Pipeline, PipelineRun, StepRun
+from salus.pipelines.graph import Graph, OutputRef, Parameter
+from salus.pipelines.model import Pipeline, PipelineRun, StepRun
 
 pipelines = sa.Table(
     "pipelines",
@@ -171,12 +172,13 @@ def replace_steps(tx: Transaction, run_id: str, steps: Sequence[StepRun]) -> Non
 def count_steps(reader: Reader, run_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """By run: how many steps it has, and how many of them succeeded."""
     columns = step_runs.c
+    succeeded = sa.func.sum(sa.case((columns.state == "succeeded", 1), else_=0))
     query = (
-        sa.select(columns.run_id, sa.func.count(), sa.func.sum(sa.case((columns.state == "succeeded", 1), else_=0)))
+        sa.select(columns.run_id, sa.func.count().label("total"), succeeded.label("done"))
         .where(columns.run_id.in_(run_ids))
         .group_by(columns.run_id)
     )
-    return {run_id: (total, int(done or 0)) for run_id, total, done in reader.execute(query)}
+    return {row["run_id"]: (row["total"], int(row["done"])) for row in reader.rows(query)}
 
 
 def find_result(reader: Reader, workspace: str, key: str) -> dict[str, OutputRef] | None:

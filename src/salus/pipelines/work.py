@@ -14,7 +14,8 @@ from salus.kernel.jobs import Job
 from salus.kernel.sql import Reader, Transaction
 from salus.kernel.structs import Value, invalid
 from salus.pipelines import progression, store
-from salus.pipelines.model import STEP_JOB, PipelineRun, StepResult, StepRun, StepTask
+from salus.pipelines.graph import StepTask
+from salus.pipelines.model import STEP_JOB, PipelineRun, StepResult, StepRun
 from salus.pipelines.service import get_run
 
 MAX_CLAIM = 64
