@@ -18,6 +18,7 @@ from salus.data.model import (
     NewVersion,
     PutDataset,
     ValidationReport,
+    check_name,
 )
 from salus.data.tables import align, schema_of, write_parquet
 from salus.kernel.schema import Schema
@@ -84,6 +85,7 @@ class DataClient:
         Raises:
             InvalidInput: the rows break a law of the dataset; `details` is the `ValidationReport`.
         """
+        check_name(name, "name")
         table = to_polars(frame)
         laws = infer_expectations(table) if expectations == "infer" else expectations
         if schema is None and laws is not None and not self._has_schema(name):

@@ -199,6 +199,16 @@ def _check_columns(expectation: Expectation, schema: Schema, path: str) -> None:
                 f"{kind_of(expectation)} needs a column of type {' or '.join(needed)}, {name} is {column.dtype}",
                 path=path,
             )
+    if isinstance(expectation, Compare):
+        _check_comparable(expectation, schema, path)
+
+
+def _check_comparable(expectation: Compare, schema: Schema, path: str) -> None:
+    types = [column.dtype for name in columns_of(expectation) if (column := schema.get(name))]
+    if len(set(types)) > 1 and set(types) != {"int", "float"}:
+        raise InvalidInput(
+            f"{expectation.left} ({types[0]}) and {expectation.right} ({types[1]}) cannot be compared", path=path
+        )
 
 
 def _lawful_types(expectation: Expectation) -> tuple[str, ...]:

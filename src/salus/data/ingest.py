@@ -24,12 +24,18 @@ from salus.kernel.idempotency import once
 from salus.kernel.identity import Actor
 from salus.kernel.ports import Blobs, Database
 from salus.kernel.schema import Schema
+from salus.kernel.segments import Segments
 
 MAX_BATCH_BYTES = 2 * 1024**3
 
 
 def commit(
-    database: Database, blobs: Blobs, actor: Actor, name: str, body: NewVersion, key: str | None = None
+    database: Database,
+    segments: Segments,
+    actor: Actor,
+    name: str,
+    body: NewVersion,
+    key: str | None = None,
 ) -> DatasetVersion:
     """A new version of the dataset `name` with the rows of the uploaded files, or nothing at all.
 
@@ -41,6 +47,7 @@ def commit(
             `ValidationReport`, and the ledger has a `BatchRefused`.
     """
     check_name(name, "name")
+    blobs = segments.blobs
     dataset = database.read(lambda reader: store.find_dataset(reader, actor.workspace, name))
     frame = read_batch(blobs, body)
     report, schema = check(frame, name, dataset, now_ms=database.clock.now_ms())
@@ -48,14 +55,16 @@ def commit(
     if not report.passed:
         database.write(lambda tx: service.record_refusal(tx, actor, report, sources))
         raise refusal(report)
-    content = write_parquet(conform(frame, schema))
-    file = DataFile(digest=blobs.put(content), size_bytes=len(content), rows=frame.height)
+    table = conform(frame, schema)
+    content = write_parquet(table)
+    file = DataFile(digest=blobs.put(content), size_bytes=len(content), rows=table.height)
     batch = CheckedBatch(
         schema=schema,
-        profile=profile(conform(frame, schema)),
-        rows=frame.height,
+        profile=profile(table),
+        rows=table.height,
         sources=sources,
-        files=(file,),
+        file=file,
+        staged=segments.adopt(file.digest),
         revision=0 if dataset is None else dataset.revision,
     )
     return database.write(
@@ -65,7 +74,7 @@ def commit(
             key,
             ["commit_version", name, body],
             DatasetVersion,
-            lambda: service.commit_version(tx, actor, name, body, batch),
+            lambda: service.commit_version(tx, actor, name, body, batch, segments),
         )
     )
 

@@ -262,6 +262,15 @@ def version_node(dataset: str, version: int) -> str:
     return f"dataset_version:{dataset}@{version}"
 
 
+def segment_table(workspace: str, dataset: str) -> str:
+    """The segment table that holds a dataset's newest rows.
+
+    >>> segment_table("default", "flights")
+    'dataset:default/flights'
+    """
+    return f"dataset:{workspace}/{dataset}"
+
+
 def content_digest(previous: str | None, schema: Schema, batch: tuple[str, ...]) -> str:
     """The digest of a version: of the version it appends to (None: of none), its schema and its batch's
     digests.

@@ -65,7 +65,9 @@ async def commit_version(
     context: Context, actor: Actor, name: str, data: NewVersion, idempotency_key: IdempotencyKey = None
 ) -> DatasetVersion:
     """A new version; or 422, whose `details` is the validation report, and nothing was written."""
-    return await asyncio.to_thread(ingest.commit, context.database, context.blobs, actor, name, data, idempotency_key)
+    return await asyncio.to_thread(
+        ingest.commit, context.database, context.segments, actor, name, data, idempotency_key
+    )
 
 
 @post("/datasets/{name:str}/validate", permission="read", summary="What a commit of these files would say")

@@ -26,11 +26,15 @@ from salus.data.model import (
     check_name,
     content_digest,
     schema_change,
+    segment_table,
     version_node,
 )
+from salus.data.validation import check_patterns
 from salus.kernel.errors import Conflict, InvalidInput, NotFound
 from salus.kernel.identity import Actor
 from salus.kernel.schema import Schema
+from salus.kernel.segments import Segments
+from salus.kernel.segments_files import StagedFile
 from salus.kernel.sql import Reader, Transaction
 from salus.kernel.structs import Record
 
@@ -45,7 +49,8 @@ class CheckedBatch(Record):
     profile: Profile
     rows: int
     sources: tuple[str, ...]
-    files: tuple[DataFile, ...]
+    file: DataFile
+    staged: StagedFile
     revision: int
 
 
@@ -95,6 +100,7 @@ def _new(name: str, now_ms: int) -> Dataset:
 
 def _check_dataset(dataset: Dataset) -> None:
     check_expectations(dataset.expectations, dataset.schema)
+    check_patterns(dataset.expectations)
     if dataset.schema is not None and not dataset.schema.columns:
         raise InvalidInput("a schema needs at least one column", path="$.schema.columns")
     if dataset.event_time is None or dataset.schema is None:
@@ -147,7 +153,14 @@ def get_version(reader: Reader, actor: Actor, name: str, version: int | None = N
     return found
 
 
-def commit_version(tx: Transaction, actor: Actor, name: str, body: NewVersion, batch: CheckedBatch) -> DatasetVersion:
+def commit_version(
+    tx: Transaction,
+    actor: Actor,
+    name: str,
+    body: NewVersion,
+    batch: CheckedBatch,
+    segments: Segments,
+) -> DatasetVersion:
     """The next version, with the rows of `batch`. The dataset is made if it is not there.
 
     Raises:
@@ -166,6 +179,8 @@ def commit_version(tx: Transaction, actor: Actor, name: str, body: NewVersion, b
     base = last if body.mode == "append" else None
     if base is not None:
         check_append(base.schema, batch.schema)
+    table = segment_table(actor.workspace, name)
+    segments.append_staged(tx, table, [batch.staged], replace=body.mode == "replace")
     version = DatasetVersion(
         dataset=name,
         version=dataset.latest_version + 1,
@@ -177,7 +192,7 @@ def commit_version(tx: Transaction, actor: Actor, name: str, body: NewVersion, b
         schema=batch.schema,
         schema_change=schema_change(last.schema if last else None, batch.schema),
         profile=batch.profile,
-        files=(base.files if base else ()) + batch.files,
+        files=(*(base.files if base else ()), batch.file),
         created_ms=tx.now_ms,
         created_by=actor.principal,
     )
