@@ -13,6 +13,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 
 from salus.kernel.subscriptions import Dispatcher
+from salus.pipelines.scheduler import Scheduler
 from salus.server.page import page_router
 from salus.server.wiring import ROUTERS, subscriptions
 from salus.web.access import HostCheck, guard, provide_actor, provide_context
@@ -23,16 +24,19 @@ log = logging.getLogger("salus.server")
 
 
 def make_app(context: Context) -> Litestar:
-    """The application over these engines: the API, the page, the live feed, the subscriptions' dispatcher."""
+    """The application over these engines: the API, the page, the live feed, the dispatcher, the scheduler."""
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
         dispatcher = Dispatcher(context.database, subscriptions(context))
+        scheduler = Scheduler(context.database)
         await context.live.start()
         dispatcher.start()
+        scheduler.start()
         try:
             yield
         finally:
+            scheduler.stop()
             dispatcher.stop()
             await context.live.stop()
 
