@@ -1,0 +1,1 @@
+"""The nouns of serving: endpoints, rollouts, predictions, labels."""

@@ -1,0 +1,1 @@
+"""How serving is kept: tables and statements, no rules."""
