@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -12,6 +13,8 @@ from salus.kernel.database import SqlDatabase
 from salus.kernel.errors import MissingExtra, SalusError, StorageFull, Unavailable
 
 _WRITER_LOCK = 0x5A1_05
+_VERDICT_S = 10.0
+_ASK_AGAIN_S = 0.1
 
 
 class PostgresDialect:
@@ -43,6 +46,28 @@ class PostgresDialect:
         """Never: the server itself ends on a failed fsync."""
         return False
 
+    def transaction_token(self, connection: Connection) -> str | None:
+        """The transaction's id; None when it has written nothing."""
+        token: str | None = connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()
+        return token
+
+    def has_committed(self, engine: Engine, token: str | None) -> bool | None:
+        """Asks the server, for as long as it takes to come back (at most `_VERDICT_S`)."""
+        if token is None:
+            return False
+        deadline_s = time.monotonic() + _VERDICT_S
+        while time.monotonic() < deadline_s:
+            try:
+                with engine.connect() as connection:
+                    query = sa.text("SELECT pg_xact_status(CAST(:token AS xid8))")
+                    status = connection.execute(query, {"token": token}).scalar()
+            except sa.exc.OperationalError:
+                status = None
+            if status in {"committed", "aborted"}:
+                return bool(status == "committed")
+            time.sleep(_ASK_AGAIN_S)
+        return None
+
 
 def open_postgres(address: str, clock: Clock | None = None) -> SqlDatabase:
     """The database at `postgresql://user@host/name`.
@@ -51,11 +76,7 @@ def open_postgres(address: str, clock: Clock | None = None) -> SqlDatabase:
         MissingExtra: psycopg is not installed.
     """
     if importlib.util.find_spec("psycopg") is None:
-        raise MissingExtra(
-            "PostgreSQL needs psycopg", remedy="Install it with: pip install 'salus-mlops[postgres]'"
-        )
+        raise MissingExtra("PostgreSQL needs psycopg", remedy="Install it with: pip install 'salus-mlops[postgres]'")
     url = sa.make_url(address).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(
-        url, pool_size=12, max_overflow=8, pool_pre_ping=True, isolation_level="READ COMMITTED"
-    )
+    engine = sa.create_engine(url, pool_size=12, max_overflow=8, pool_pre_ping=True, isolation_level="READ COMMITTED")
     return SqlDatabase(engine, PostgresDialect(), clock or SystemClock())

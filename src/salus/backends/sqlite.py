@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 
 from salus.kernel.clock import Clock, SystemClock
 from salus.kernel.database import SqlDatabase
-from salus.kernel.errors import InvalidInput, SalusError, StorageFull, Unavailable
+from salus.kernel.errors import Corrupt, InvalidInput, SalusError, StorageFull, Unavailable
 
 _BUSY_TIMEOUT_S = 30
 _READ_ONLY = "salus_read_only"
@@ -37,6 +37,8 @@ class SqliteDialect:
                 )
             case "SQLITE_BUSY" | "SQLITE_LOCKED" | "SQLITE_BUSY_SNAPSHOT":
                 return Unavailable("another process holds the database's write lock", retry_after_s=1.0)
+            case "SQLITE_CORRUPT" | "SQLITE_NOTADB":
+                return Corrupt(f"the database file is damaged: {error.orig}", remedy="Restore it from a backup.")
             case _:
                 return None
 
@@ -44,6 +46,14 @@ class SqliteDialect:
         """An input or output error: a failed fsync leaves unknown what is on the disk."""
         name: str = getattr(error.orig, "sqlite_errorname", "")
         return name.startswith("SQLITE_IOERR") or name == "SQLITE_CORRUPT"
+
+    def transaction_token(self, connection: Connection) -> str | None:
+        """None: a commit that fails has not happened."""
+        return None
+
+    def has_committed(self, engine: Engine, token: str | None) -> bool | None:
+        """No: a commit that fails has not happened."""
+        return False
 
 
 def open_sqlite(address: str, clock: Clock | None = None) -> SqlDatabase:
@@ -83,4 +93,5 @@ def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if reads else 'OFF'}")
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,9 +1,10 @@
 """The Database port on any SQL engine: one writer with group commit, many readers.
 
-All writes of a process go through one thread. It takes whatever waits (at most `BATCH` units of work), runs each in a
-savepoint of one transaction, and commits once: one wait for stable storage serves them all, and a unit that fails
-takes nobody with it. Source of the idea: D. J. DeWitt et al., Implementation techniques for main memory database
-systems, SIGMOD 1984, section 5.2 (group commit).
+All writes of a process go through one thread. It takes whatever waits (at most `BATCH` units of work), runs
+each in a savepoint of one transaction, and commits once: one wait for stable storage serves them all, and a
+unit that fails takes nobody with it (where it spoils the whole transaction, the others are run again, each
+alone). Source of the idea: D. J. DeWitt et al., Implementation techniques for main memory database systems,
+SIGMOD 1984, section 5.2 (group commit).
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, RootTransaction
 
 from salus.kernel import ledger
 from salus.kernel.clock import Clock
-from salus.kernel.errors import SalusError, Unavailable
-from salus.kernel.sql import PendingEvent, Reader, Transaction
+from salus.kernel.errors import Overloaded, SalusError, Unavailable
+from salus.kernel.sql import Reader, Transaction
 
 T = TypeVar("T")
 
@@ -41,15 +42,27 @@ class Dialect(Protocol):
         ...
 
     def lock_writer(self, connection: Connection) -> None:
-        """Called first in each write transaction: keeps every other writer out, in all processes, until it ends."""
+        """Called first in each write transaction: keeps every other writer out, in all processes, until it
+        ends."""
         ...
 
     def translate(self, error: sa.exc.DBAPIError) -> SalusError | None:
-        """The engine's error as ours (`StorageFull`, `Unavailable`), or None when it is a fault of the statement."""
+        """The engine's error as ours (`StorageFull`, `Unavailable`), or None when it is a fault of the
+        statement."""
         ...
 
     def is_fatal(self, error: sa.exc.DBAPIError) -> bool:
         """Whether stable storage can no longer be trusted: the process must end rather than go on."""
+        ...
+
+    def transaction_token(self, connection: Connection) -> str | None:
+        """What `has_committed` needs to know the connection's transaction by; asked just before the
+        commit."""
+        ...
+
+    def has_committed(self, engine: Engine, token: str | None) -> bool | None:
+        """Whether the transaction whose commit failed has committed all the same; None when nobody can
+        tell."""
         ...
 
 
@@ -85,8 +98,6 @@ class SqlDatabase:
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """See `salus.kernel.ports.Database.write`."""
-        if threading.current_thread() is self._writer:
-            raise RuntimeError("a unit of work must not open another one: pass its transaction on instead")
         result: T = self._submit(work).result()
         return result
 
@@ -100,7 +111,12 @@ class SqlDatabase:
             with self._snapshots.connect() as connection, connection.begin():
                 return work(Reader(connection, self.clock))
         except sa.exc.DBAPIError as error:
-            raise self._dialect.translate(error) or error from error
+            translated = self._dialect.translate(error)
+            if translated is None:
+                raise
+            raise translated from error
+        except sa.exc.TimeoutError as error:
+            raise Overloaded("too many reads at once", retry_after_s=1.0) from error
 
     async def read_async(self, work: Callable[[Reader], T]) -> T:
         """See `salus.kernel.ports.Database.read_async`."""
@@ -122,6 +138,8 @@ class SqlDatabase:
         self.engine.dispose()
 
     def _submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        if threading.current_thread() is self._writer:
+            raise RuntimeError("a unit of work must not open another one: pass its transaction on instead")
         waiting = _Waiting(work)
         with self._gate:
             if self._closed:
@@ -168,22 +186,48 @@ class SqlDatabase:
             else:
                 waiting.future.set_exception(value)
         if sealed:
-            for listener in self._listeners:
+            self._tell_listeners()
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            try:
                 listener()
+            except Exception:
+                log.exception("a listener failed; the commit it was told of stands")
 
     def _run(self, batch: list[_Waiting]) -> tuple[list[tuple[bool, Any]], int]:
-        outcomes: list[tuple[bool, Any]] = []
-        with self.engine.connect() as connection, connection.begin():
-            self._dialect.lock_writer(connection)
-            events: list[PendingEvent] = []
-            for waiting in batch:
-                transaction = Transaction(connection, self.clock)
-                outcome = self._run_one(connection, transaction, waiting.work)
-                outcomes.append(outcome)
-                if outcome[0]:
-                    events.extend(transaction.events)
-            ledger.seal(Reader(connection, self.clock), events)
-        return outcomes, len(events)
+        with self.engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                self._dialect.lock_writer(connection)
+                units = [Transaction(connection, self.clock) for _ in batch]
+                outcomes = [
+                    self._run_one(connection, unit, waiting.work) for unit, waiting in zip(units, batch, strict=True)
+                ]
+                kept = [unit for unit, (ok, _) in zip(units, outcomes, strict=True) if ok]
+                sealed = ledger.seal(Reader(connection, self.clock), [event for unit in kept for event in unit.events])
+                token = self._dialect.transaction_token(connection)
+            except BaseException:
+                transaction.rollback()
+                raise
+            self._end(transaction, token)
+        return outcomes, len(sealed)
+
+    def _end(self, transaction: RootTransaction, token: str | None) -> None:
+        """Commits; where the connection is lost meanwhile, finds out whether the engine has committed."""
+        try:
+            transaction.commit()
+        except sa.exc.DBAPIError as error:
+            committed = self._dialect.has_committed(self.engine, token)
+            if committed is None:
+                raise Unavailable(
+                    "the database went away during a commit, and it is unknown whether the write was stored",
+                    remedy="Send it again with the same idempotency key.",
+                    retry_after_s=2.0,
+                ) from error
+            if not committed:
+                transaction.close()
+                raise
 
     def _run_one(
         self, connection: Connection, transaction: Transaction, work: Callable[[Transaction], Any]
@@ -199,6 +243,9 @@ class SqlDatabase:
         except Exception as error:  # noqa: BLE001 - carried to the caller, who waits for it
             savepoint.rollback()
             return False, error
+        except BaseException as error:  # noqa: BLE001 - must end neither this thread nor the caller's event loop
+            savepoint.rollback()
+            return False, RuntimeError(f"a unit of work raised {type(error).__name__}")
         savepoint.commit()
         return True, result
 
@@ -206,7 +253,11 @@ class SqlDatabase:
         if self._dialect.is_fatal(error):
             log.critical("stable storage failed, ending the process: %s", error)
             os._exit(70)
-        translated: Exception = self._dialect.translate(error) or error
+        if len(batch) > 1 and not isinstance(self._dialect.translate(error), Unavailable):
+            log.warning("a batch of %d writes failed, each is tried alone: %s", len(batch), error)
+            for waiting in batch:
+                self._commit([waiting])
+            return
         log.error("a batch of %d writes failed: %s", len(batch), error)
         for waiting in batch:
-            waiting.future.set_exception(translated)
+            waiting.future.set_exception(self._dialect.translate(error) or error)
