@@ -1,0 +1,156 @@
+"""The replay: a year's departures as HTTP requests in event-time order, their labels hours later, as arrivals come.
+
+It knows nothing of the platform but its SDK: features are pushed, predictions asked for, labels told.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from salus.client import Client
+from salus.kernel.errors import Unavailable
+from salus.kernel.structs import Record
+from salus.serving.client import PredictClient
+from salus.serving.model.labels import Label
+
+ENDPOINT = "flight-delay"
+REQUEST_COLUMNS = (
+    "carrier", "origin", "dep_delay", "distance", "scheduled_min", "minute_of_day", "weekday", "tailnum",
+)  # fmt: skip
+WEATHER_VIEW = "weather"
+
+_THREADS = 4
+_LABEL_HOURS = 4
+_ONLINE_WAIT_S = 5.0
+_RETRY_S = 0.2
+
+
+class DayOfTraffic(Record):
+    """What one day of the replay did."""
+
+    day: datetime
+    predictions: int
+    labels: int
+
+
+class Replay:
+    """Sends the days of `departures` one after the other.
+
+    `weather` is handed over at the start of each day; the platform's point-in-time lookup gives each request only
+    what was observed before it left. A request or label that meets a process that is just being restarted is sent
+    again until it is answered: what is not acknowledged was not done.
+    """
+
+    def __init__(self, client: Client, departures: pl.DataFrame, weather: pl.DataFrame) -> None:
+        self._client = client
+        self._predict = PredictClient(client.session)
+        self._departures = departures
+        self._weather = weather
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="replay")
+        self._ids: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self.predictions = 0
+        self.labels = 0
+
+    def days(self) -> Iterator[DayOfTraffic]:
+        """Plays the days, yielding after each."""
+        for day in days_of(self._departures["event_time"]):
+            yield self._play(day)
+        yield self._last_labels()
+
+    def _play(self, day: datetime) -> DayOfTraffic:
+        self._push_weather(day)
+        sent = labelled = 0
+        for part in range(24 // _LABEL_HOURS):
+            start = day + timedelta(hours=part * _LABEL_HOURS)
+            end = start + timedelta(hours=_LABEL_HOURS)
+            rows = _between(self._departures, "event_time", start, end)
+            sent += self._ask(rows)
+            labelled += self._tell(_between(self._departures, "label_time", start, end))
+        self.predictions += sent
+        self.labels += labelled
+        return DayOfTraffic(day=day, predictions=sent, labels=labelled)
+
+    def _last_labels(self) -> DayOfTraffic:
+        last: datetime = self._departures["event_time"].max()  # type: ignore[assignment]
+        end = last.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        told = self._tell(self._departures.filter(pl.col("label_time") >= end))
+        self.labels += told
+        return DayOfTraffic(day=end, predictions=0, labels=told)
+
+    def _push_weather(self, day: datetime) -> None:
+        rows = _between(self._weather, "event_time", day, day + timedelta(days=1))
+        if rows.height:
+            _until_answered(
+                lambda: self._client.features.push(WEATHER_VIEW, rows, wait_online_s=_ONLINE_WAIT_S)
+            )
+
+    def _ask(self, rows: pl.DataFrame) -> int:
+        if not rows.height:
+            return 0
+        requests = rows.select(REQUEST_COLUMNS).to_dicts()
+        keys = rows["flight_id"].to_list()
+        times = rows["event_time"].dt.timestamp("ms").to_list()
+        share = -(-len(requests) // _THREADS)
+        parts = [
+            self._pool.submit(self._ask_each, requests[i::_THREADS], keys[i::_THREADS], times[i::_THREADS])
+            for i in range(min(_THREADS, share * _THREADS))
+        ]
+        for part in parts:
+            part.result()
+        return len(requests)
+
+    def _ask_each(self, requests: Sequence[dict[str, Any]], keys: Sequence[str], times: Sequence[int]) -> None:
+        ids = {}
+        for request, key, at_ms in zip(requests, keys, times, strict=True):
+            answer = _until_answered(
+                lambda request=request, key=key, at_ms=at_ms: self._predict.predict(  # type: ignore[misc]
+                    ENDPOINT, [request], keys=[key], event_ms=[at_ms]
+                )
+            )
+            ids[key] = answer[0].id
+        with self._lock:
+            self._ids.update(ids)
+
+    def _tell(self, rows: pl.DataFrame) -> int:
+        known = rows.filter(pl.col("flight_id").is_in(list(self._ids)))
+        labels = [
+            Label(prediction_id=self._ids.pop(key), value=late, event_ms=at_ms)
+            for key, late, at_ms in zip(
+                known["flight_id"], known["late"], known["label_time"].dt.timestamp("ms"), strict=True
+            )
+        ]
+        if labels:
+            _until_answered(lambda: self._client.endpoints.label(ENDPOINT, labels))
+        return len(labels)
+
+
+def days_of(times: pl.Series) -> list[datetime]:
+    """The midnights (UTC) of the days in `times`, in order."""
+    return [
+        datetime(day.year, day.month, day.day, tzinfo=UTC) for day in times.dt.date().unique().sort().to_list()
+    ]
+
+
+def _between(frame: pl.DataFrame, column: str, start: datetime, end: datetime) -> pl.DataFrame:
+    return frame.filter(pl.col(column).is_between(start, end, closed="left"))
+
+
+def _until_answered(send: Callable[[], Any], patience_s: float = 60.0) -> Any:
+    """What `send` returns; tried again while the other side is away."""
+    waiter = threading.Event()
+    waited_s = 0.0
+    while True:
+        try:
+            return send()
+        except Unavailable:
+            if waited_s >= patience_s:
+                raise
+            waiter.wait(_RETRY_S)
+            waited_s += _RETRY_S
