@@ -146,9 +146,7 @@ class Control:
             shadows=shadows, salt="s", key_column=key_column, lookups=lookups,
         )  # fmt: skip
         with self.changed:
-            self.table = RouteTable(
-                epoch=self.table.epoch + 1, endpoints=(route,), revisions=tuple(revisions)
-            )
+            self.table = RouteTable(epoch=self.table.epoch + 1, endpoints=(route,), revisions=tuple(revisions))
             self.changed.notify_all()
 
     def push(self, view: str, key: str, event_ms: int, values: dict[str, Any]) -> None:
@@ -241,8 +239,8 @@ class Plane:
             self.port = probe.getsockname()[1]
         self.home = home
         self.log = home.with_suffix(".log")
-        env = {**os.environ, "SALUS_HOME": str(home), "SALUS_URL": url, **environment}
-        env["SALUS_SERVE_PORT"] = str(self.port)
+        env = {**os.environ, "SALUS_HOME": str(home), "SALUS_URL": url}
+        env |= {"SALUS_SERVE_PORT": str(self.port), **environment}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", "from salus.cli.main import main; main()", "serve"],

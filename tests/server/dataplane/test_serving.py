@@ -20,8 +20,7 @@ MARCH_MS = 1_362_100_000_000
 
 def expected(model: bytes, row: dict[str, Any]) -> float:
     feed = {
-        name: np.array([[value]], dtype=object if isinstance(value, str) else np.float32)
-        for name, value in row.items()
+        name: np.array([[value]], dtype=object if isinstance(value, str) else np.float32) for name, value in row.items()
     }
     return float(ort.InferenceSession(model).run(None, feed)[1][0, 1])
 
@@ -43,7 +42,8 @@ def test_an_answer_and_its_record(control: Any, start_plane: Start, onnx_models:
     assert live.latency_us > 0
     report = plane.until(lambda: [r for r in control.reports if r["counters"]["rows"] == 1])[0]
     assert report["plane"] == answer["id"].rpartition("-")[0]
-    assert report["epoch"] == 1 and report["problems"] == []
+    assert report["epoch"] == 1
+    assert report["problems"] == []
     assert plane.stop() == 0
 
 
@@ -51,16 +51,15 @@ def test_rows_are_dealt_by_key_and_shadows_see_all(
     control: Any, start_plane: Start, onnx_models: list[bytes], row: Any
 ) -> None:
     revisions = [control.revision(f"rev_{i}", model) for i, model in enumerate([*onnx_models, onnx_models[0]])]
-    control.route(
-        revisions, {"rev_0": 0.7, "rev_1": 0.3}, shadows=("rev_0", "rev_1", "rev_2"), key_column="origin"
-    )
+    control.route(revisions, {"rev_0": 0.7, "rev_1": 0.3}, shadows=("rev_0", "rev_1", "rev_2"), key_column="origin")
     plane = start_plane().ready(1)
     keys = [f"key-{index}" for index in range(700)]
     first = plane.predict([row] * 700, keys=keys)
     again = [plane.predict([row], keys=[key])[0] for key in keys[:30]]
     assert [a["revision"] for a in again] == [a["revision"] for a in first[:30]]
     shares = Counter(answer["revision"] for answer in first)
-    assert 150 < shares["rev_1"] < 270 and shares["rev_0"] + shares["rev_1"] == 700
+    assert 150 < shares["rev_1"] < 270
+    assert shares["rev_0"] + shares["rev_1"] == 700
     for answer in first[:50]:
         model = onnx_models[int(answer["revision"][-1])]
         assert answer["outputs"]["probability"] == pytest.approx(expected(model, row), rel=1e-5)
@@ -91,7 +90,9 @@ def test_features_are_those_of_the_moment(control: Any, start_plane: Start, onnx
     seen = [control.records[answer["id"]].inputs["temp"] for answer in answers]
     assert seen == [None, 10.0, 20.0, 30.0, None]
     status, _, problem = plane.call("POST", "/predict/late", {"rows": [row]})
-    assert status == 422 and problem["path"] == "$.rows[0].temp" and "weather" in problem["detail"]
+    assert status == 422
+    assert problem["path"] == "$.rows[0].temp"
+    assert "weather" in problem["detail"]
 
 
 def test_a_failing_shadow_hurts_nobody_and_a_failing_live_model_says_so(
@@ -107,17 +108,22 @@ def test_a_failing_shadow_hurts_nobody_and_a_failing_live_model_says_so(
     (answer,) = plane.predict([row])
     plane.until(lambda: control.records)
     live, shadow = control.records[answer["id"]].answers
-    assert live.output and live.error is None
-    assert shadow.output is None and "TypeError" in shadow.error
+    assert live.output
+    assert live.error is None
+    assert shadow.output is None
+    assert "TypeError" in shadow.error
 
     control.route([from_int], {"rev_2": 1.0}, endpoint="log")
     plane.ready(2)
     answers = plane.predict([{"x": 1}, {"x": 0}, {"x": -1}], endpoint="log")
     assert answers[0]["outputs"] == {"variable": 0.0}
     assert [a["outputs"] for a in answers[1:]] == [None, None]
-    assert "-inf" in answers[1]["error"] and "nan" in answers[2]["error"]
+    assert "-inf" in answers[1]["error"]
+    assert "nan" in answers[2]["error"]
     status, _, problem = plane.call("POST", "/predict/log", {"rows": [{"x": -1}]})
-    assert status == 500 and problem["type"] == "urn:salus:error" and "nan" in problem["detail"]
+    assert status == 500
+    assert problem["type"] == "urn:salus:error"
+    assert "nan" in problem["detail"]
     plane.until(lambda: len(control.records) == 5)
     assert 'salus_model_errors_total{endpoint="log"} 3' in plane.call("GET", "/metrics")[2]
 
@@ -140,11 +146,13 @@ def test_what_it_says_of_itself(control: Any, start_plane: Start, onnx_models: l
     plane = start_plane().ready(1)
     assert plane.call("GET", "/livez")[2] == {"live": True}
     status, _, about = plane.call("GET", "/endpoints/late")
-    assert status == 200 and [c["name"] for c in about["columns"]] == list(row)
+    assert status == 200
+    assert [c["name"] for c in about["columns"]] == list(row)
     plane.predict(about["example"]["rows"])
     plane.call("POST", "/predict/late", b"{")
     text = plane.call("GET", "/metrics")[2]
     assert 'salus_requests_total{endpoint="late",status="200"} 1' in text
     assert 'salus_requests_total{endpoint="late",status="422"} 1' in text
     assert 'salus_request_seconds_count{endpoint="late"} 2' in text
-    assert "salus_route_epoch 1" in text and "salus_lost_records_total 0" in text
+    assert "salus_route_epoch 1" in text
+    assert "salus_lost_records_total 0" in text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
-from salus.kernel.errors import InvalidInput, NotFound, Problem, SalusError, TooLarge, Unavailable
+from salus.kernel.errors import NotFound, Problem, SalusError, TooLarge, Unavailable
 from salus.server.dataplane.access import Access
 from salus.server.dataplane.health import Health
 from salus.server.dataplane.limits import Limits
@@ -22,6 +23,8 @@ _PROBLEM = ("content-type", "application/problem+json")
 _TEXT = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
 _PREDICT = "/predict/"
 _ENDPOINTS = "/endpoints/"
+_SMALL_DIGITS = 6
+"""A body whose declared length has fewer digits is small enough to read without looking at the limits."""
 
 log = logging.getLogger("salus.dataplane")
 
@@ -38,12 +41,14 @@ class App:
         self._counters = health.counters
         self._body_bytes = 0
 
-    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+    def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
         """Answers one request."""
         path: str = scope.path
         if scope.method == "POST" and path.startswith(_PREDICT):
-            await self._predict(scope, proto, path[len(_PREDICT) :])
-            return
+            return self._predict(scope, proto, path[len(_PREDICT) :])
+        return self._answer_look(scope, proto, path)
+
+    async def _answer_look(self, scope: Any, proto: Any, path: str) -> None:
         try:
             self._access.check(scope.headers)
             status, headers, body = self._look(scope.method, path, scope.headers)
@@ -60,9 +65,18 @@ class App:
             headers = scope.headers
             self._access.check(headers)
             plan = self._find(name, headers)
-            answer = await predictor.predict(plan, await self._read(headers, proto))
+            declared = headers.get("content-length")
+            if declared is not None and len(declared) < _SMALL_DIGITS:
+                body = await proto()
+            else:
+                body = await self._read(declared, proto)
+            given = predictor.predict(plan, body)
+            answer = given if isinstance(given, bytes) else await given
         except SalusError as error:
             status, answer_headers, answer = _refusal(error)
+        except (ProtocolClosed, ProtocolError):
+            log.info("POST %s%s: the client went away", _PREDICT, name)
+            return
         except Exception:
             log.exception("POST %s%s failed", _PREDICT, name)
             status, answer_headers, answer = _refusal(SalusError("the data plane failed; its log says why"))
@@ -72,9 +86,8 @@ class App:
             self._counters.of(plan.endpoint).answered(status, time.perf_counter() - started_s)
         proto.response_bytes(status, answer_headers, answer)
 
-    async def _read(self, headers: Any, proto: Any) -> bytes:
-        """The body, as soon as it is known to be within the limits."""
-        declared = headers.get("content-length")
+    async def _read(self, declared: str | None, proto: Any) -> bytes:
+        """A body that is large or of unknown length, as soon as it is known to be within the limits."""
         if declared is None:
             return await self._read_chunks(proto)
         size_bytes = int(declared) if declared.isdigit() else 0
@@ -82,21 +95,16 @@ class App:
         self._body_bytes += size_bytes
         try:
             body: bytes = await proto()
-        except RuntimeError as error:
-            raise InvalidInput("the body ended early", path="$") from error
         finally:
             self._body_bytes -= size_bytes
         return body
 
     async def _read_chunks(self, proto: Any) -> bytes:
         chunks, size_bytes = [], 0
-        try:
-            async for chunk in proto:
-                size_bytes += len(chunk)
-                self._check_size(size_bytes)
-                chunks.append(chunk)
-        except RuntimeError as error:
-            raise InvalidInput("the body ended early", path="$") from error
+        async for chunk in proto:
+            size_bytes += len(chunk)
+            self._check_size(size_bytes)
+            chunks.append(chunk)
         return b"".join(chunks)
 
     def _check_size(self, size_bytes: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -82,10 +82,10 @@ class Predictor:
         self._pack = msgspec.msgpack.Encoder().encode
         self._encode = msgspec.json.Encoder().encode
 
-    async def predict(self, plan: EndpointPlan, body: bytes) -> bytes:
-        """The answer to `body`, once its records are written.
+    def predict(self, plan: EndpointPlan, body: bytes) -> bytes | Awaitable[bytes]:
+        """The answer to `body`, once its records are written: at once, or to be awaited.
 
-        Raises:
+        Raises (here or when awaited):
             InvalidInput: the body breaks a law.
             Unavailable: too many rows wait already.
             SalusError: the model failed on every row.
@@ -99,15 +99,11 @@ class Predictor:
                 retry_after_s=_RETRY_AFTER_S,
             )
         job = self._prepare(plan, request)
-        self._waiting_rows += count
-        try:
-            if count > self._limits.inline_rows:
-                return await self._answer_large(job)
-            if self.under_way == 1 and not self._waiting:
-                return self._answer([job])[0]
-            return await self._join_turn(job)
-        finally:
-            self._waiting_rows -= count
+        if count > self._limits.inline_rows:
+            return self._answer_large(job)
+        if self.under_way == 1 and not self._waiting:
+            return self._answer(job)
+        return self._join_turn(job)
 
     def close(self) -> None:
         """Lets the threads go."""
@@ -148,9 +144,10 @@ class Predictor:
     def _join_turn(self, job: _Job) -> asyncio.Future[bytes]:
         loop = asyncio.get_running_loop()
         future = job.future = loop.create_future()
-        self._waiting.append(job)
-        if len(self._waiting) == 1:
+        if not self._waiting:
             loop.call_soon(self._end_turn)
+        self._waiting.append(job)
+        self._waiting_rows += len(job.rows)
         return future
 
     def _end_turn(self) -> None:
@@ -161,6 +158,7 @@ class Predictor:
             if rows >= _TURN_ROWS:
                 break
         self._waiting = self._waiting[len(jobs) :]
+        self._waiting_rows -= rows
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._end_turn)
         try:
@@ -177,12 +175,11 @@ class Predictor:
             else:
                 job.future.set_exception(answer)
 
-    def _answer(self, jobs: list[_Job]) -> list[bytes]:
-        answers = self._answer_each(jobs)
-        for answer in answers:
-            if isinstance(answer, SalusError):
-                raise answer
-        return answers  # type: ignore[return-value]
+    def _answer(self, job: _Job) -> bytes:
+        (answer,) = self._answer_each([job])
+        if isinstance(answer, SalusError):
+            raise answer
+        return answer
 
     def _answer_each(self, jobs: list[_Job]) -> list[bytes | SalusError]:
         """Scores the jobs, those of one plan together, records them, and gives each its answer, in order."""
@@ -212,7 +209,19 @@ class Predictor:
 
     async def _answer_large(self, job: _Job) -> bytes:
         loop = asyncio.get_running_loop()
-        scored = await loop.run_in_executor(self._threads, score, job.plan, job.rows, job.split_keys)
+        count = len(job.rows)
+        self._waiting_rows += count
+        try:
+            scored = await loop.run_in_executor(self._threads, score, job.plan, job.rows, job.split_keys)
+            predictions = await self._record_in_slices(job, scored)
+        finally:
+            self._waiting_rows -= count
+        answer = self._encoded(job, predictions)
+        if isinstance(answer, SalusError):
+            raise answer
+        return answer
+
+    async def _record_in_slices(self, job: _Job, scored: Scored) -> list[Prediction]:
         predictions: list[Prediction] = []
         at_ms = self._clock.now_ms()
         for start in range(0, len(job.rows), self._limits.inline_rows):
@@ -222,10 +231,7 @@ class Predictor:
             predictions += self._record(job, scored, 0, start, stop, plane, seq, at_ms, payloads)
             self._spool.write(payloads)
             await asyncio.sleep(0)
-        answer = self._encoded(job, predictions)
-        if isinstance(answer, SalusError):
-            raise answer
-        return answer
+        return predictions
 
     def _record(
         self,

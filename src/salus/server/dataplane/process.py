@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -109,6 +110,7 @@ def run_dataplane(settings: Settings, limits: Limits | None = None) -> None:
         Conflict: another data plane uses the folder.
         Unavailable: the port is taken.
     """
+    _check_port(settings.host, settings.serve_port)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     plane = DataPlane(settings, limits)
     try:
@@ -133,10 +135,15 @@ async def _serve(plane: DataPlane) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     plane.start(loop)
+    await server.serve()
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuses a port that is taken: granian would share it without a word."""
     try:
-        await server.serve()
-    except (OSError, RuntimeError) as error:
+        socket.create_server((host, port)).close()
+    except OSError as error:
         raise Unavailable(
-            f"cannot listen on {settings.host}:{settings.serve_port}: {error}",
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
             remedy="End what listens there, or choose another port: salus serve --port",
         ) from error

@@ -184,4 +184,5 @@ def _check_lengths(request: Any) -> None:
             raise InvalidInput(
                 f"{name} must have one item a row, got {len(values)} for {len(request.rows)} rows",
                 path=f"$.{name}",
+                remedy=f"Leave {name} out, or give one for each row.",
             )
