@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from salus.kernel.errors import SalusError, Unavailable
+from salus.kernel.errors import Conflict, NotFound, SalusError, Unavailable
 from salus.kernel.settings import load_settings
 from salus.pipelines import values
 from salus.pipelines.definition import Step
@@ -18,7 +18,7 @@ from salus.pipelines.graph import Bound, BoundList, BoundOutput, OutputRef, Step
 from salus.pipelines.progress import StepReporter, report_to
 from salus.pipelines.project import find
 from salus.sdk.blobs import BlobCache
-from salus.sdk.session import Session
+from salus.sdk.session import Session, path
 from salus.tracking.capture import PIPELINE_RUN_VARIABLE
 
 T = TypeVar("T")
@@ -43,6 +43,8 @@ def run_step(job: str, epoch: int, task: dict[str, Any], project: str) -> dict[s
     except SalusError as error:
         return {"refused": str(error)}
     arguments = {name: _load(blobs, bound) for name, bound in told.arguments.items()}
+    if not _still_ours(session, job, epoch):
+        return {"refused": "the job was taken over before the step began"}
     os.environ[PIPELINE_RUN_VARIABLE] = told.run
     report_to(StepReporter(session, job, epoch))
     try:
@@ -61,6 +63,17 @@ def run_job(job: str, epoch: int, function: str, payload: Any, project: str) -> 
         return find(Path(project), function)(payload, session)
     finally:
         report_to(None)
+
+
+def _still_ours(session: Session, job: str, epoch: int) -> bool:
+    """Asks once more before the project's code runs: the worker may have slept since it claimed the job."""
+    try:
+        session.call("POST", path("jobs", job, "heartbeat"), body={"epoch": epoch})
+    except (Conflict, NotFound):
+        return False
+    except Unavailable:
+        return True  # nobody can take it over while the server is away
+    return True
 
 
 def _moved_on(task: StepTask) -> str:
