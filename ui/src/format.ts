@@ -40,10 +40,11 @@ export function quantity(value: number | null | undefined, unit: Unit = ""): str
   return unit ? `${number(value, 3)} ${unit}` : number(value, 3);
 }
 
-/** An interval: [0.405, 0.419]. Empty when a side is missing. */
+/** An interval: [0.405, 0.419]; a unit that is only a name stands at the value, not here. Empty when a side is missing. */
 export function interval(low: number | null | undefined, high: number | null | undefined, unit: Unit = ""): string {
   if (low === null || low === undefined || high === null || high === undefined) return "";
-  return `[${quantity(low, unit)}, ${quantity(high, unit)}]`;
+  const shown = ["ratio", "ms", "us", "s", "bytes"].includes(unit) ? unit : "";
+  return `[${quantity(low, shown)}, ${quantity(high, shown)}]`;
 }
 
 /** A length of time given in milliseconds: 0.4 ms · 12 s · 3 min 5 s · 2 d 4 h. */
@@ -90,6 +91,24 @@ export function moment(ms: number | null | undefined, seconds = false): string {
   return `${day(ms)} ${two(at.getUTCHours())}:${two(at.getUTCMinutes())}${seconds ? `:${two(at.getUTCSeconds())}` : ""}`;
 }
 
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+
+/** Labels of a time axis whose ticks are `step` milliseconds apart; the larger unit stands below where it changes. */
+export function timeTicks(ticks: readonly number[], step: number): string[] {
+  let before = "";
+  return ticks.map((ms) => {
+    const at = new Date(ms);
+    const date = `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]}`;
+    const year = String(at.getUTCFullYear());
+    const clock = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}${step < MINUTE_MS ? `:${two(at.getUTCSeconds())}` : ""}`;
+    const [small, large] = step < DAY_MS ? [clock, date] : step < 28 * DAY_MS ? [date, year] : step < 365 * DAY_MS ? [MONTHS[at.getUTCMonth()] ?? "", year] : [year, ""];
+    const label = large && large !== before ? `${small}\n${large}` : small;
+    before = large;
+    return label;
+  });
+}
+
 /** How long ago: just now · 3 min ago · 2 d 4 h ago. */
 export function ago(ms: number | null | undefined, now = Date.now()): string {
   if (ms === null || ms === undefined) return NONE;
@@ -111,6 +130,12 @@ export function span(from_ms: number | null | undefined, to_ms: number | null | 
 export function short(id: string | null | undefined, keep = 14): string {
   if (!id) return NONE;
   return id.length <= keep + 2 ? id : `${id.slice(0, keep)}\u2026`;
+}
+
+/** An identifier for people: what it names and its last characters, which tell it from its neighbours. */
+export function brief(id: string): string {
+  const found = /^([a-z]+)_[0-9a-z]{20}([0-9a-z]{6})$/.exec(id);
+  return found ? `${found[1]}_\u2026${found[2]}` : id;
 }
 
 /** `DriftRaised` as "Drift raised", `rolled_back` as "Rolled back". */

@@ -19,9 +19,9 @@ const SIGNS: Record<string, Sign> = {
 
 const GROUPS: [Tone, IconName, string[]][] = [
   ["healthy", "healthy", ["succeeded", "finished", "passed", "approved", "promoted", "promote", "live", "ok", "resolved", "deployed", "better", "closed", "completed"]],
-  ["info", "running", ["running", "in_progress", "canary", "started", "training", "comparing", "starting", "active", "waiting"]],
-  ["unknown", "queued", ["queued", "pending", "scheduled", "registered", "hold", "cannot_tell", "no_action", "kept", "skipped", "acknowledged", "candidate"]],
-  ["sick", "sick", ["failed", "error", "open", "rolled_back", "roll_back", "rejected", "worse", "refused", "critical", "concept_drift", "changed_relationship", "sick_service"]],
+  ["info", "running", ["running", "in_progress", "canary", "started", "training", "comparing", "starting", "active"]],
+  ["unknown", "queued", ["queued", "pending", "waiting", "scheduled", "registered", "hold", "cannot_tell", "no_action", "kept", "skipped", "acknowledged", "candidate"]],
+  ["sick", "sick", ["failed", "error", "open", "firing", "rolled_back", "roll_back", "rejected", "worse", "refused", "critical", "concept_drift", "changed_relationship", "sick_service"]],
   ["watch", "watch", ["warning", "degraded", "held", "not_better", "shifted_inputs", "needs_approval", "awaiting_approval", "blocked"]],
   ["unknown", "stopped", ["cancelled", "canceled", "killed", "stopped", "superseded"]],
 ];

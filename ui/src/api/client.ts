@@ -16,6 +16,13 @@ export interface Page<T> {
   next_cursor: string | null;
 }
 
+/** A list that may come whole or in pages. */
+export type Listing<T> = T[] | Page<T>;
+
+export function itemsOf<T>(answer: Listing<T> | undefined): T[] {
+  return answer === undefined ? [] : Array.isArray(answer) ? answer : answer.items;
+}
+
 export class ApiProblem extends Error {
   constructor(readonly problem: Problem) {
     super(problem.detail);

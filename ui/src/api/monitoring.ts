@@ -1,43 +1,105 @@
 /** Vital signs, alerts and diagnoses as the server gives them (`salus.monitoring.model`). */
-export type Health = "healthy" | "watch" | "sick" | "broken_input" | "unknown";
+export interface Estimate { value: number; low: number; high: number; n: number; level: number }
 
-export interface Vital {
-  name: string;
-  title: string;
-  unit: string;
-  state: Health;
-  value: number | null;
-  low: number | null;
-  high: number | null;
-  n: number;
-  needed_n: number | null;
-  reference: number | null;
-  trend: (number | null)[];
-  note: string;
+export type Condition = "healthy" | "watch" | "broken_input" | "sick" | "unknown";
+export type Cause = "broken_input" | "shifted_inputs" | "changed_relationship" | "sick_service";
+
+export interface Finding { kind: string; column: string; text: string; value: number; limit: number; unit: string; since_ms: number; conversion: string | null }
+export interface Movement { column: string; effect: number; distance: number; unit: string; missing_change: number; excess: number | null }
+export interface Service { latency_p50_ms: number | null; latency_p99_ms: number | null; error_ratio: Estimate | null; refused_ratio: number | null }
+export interface Harm { evidence: Record<string, number>; residual: Estimate | null; expected_loss: number | null }
+
+export interface Window {
+  endpoint: string;
+  revision: string;
+  version: string;
+  role: string;
+  start_ms: number;
+  end_ms: number;
+  state: "closed" | "mature";
+  rows: number;
+  labelled: number;
+  findings: Finding[];
+  movements: Movement[];
+  output_movement: Movement | null;
+  service: Service | null;
+  metrics: Record<string, Estimate>;
+  harm: Harm | null;
+  label_delay_s: number | null;
+  broken: string[];
 }
 
-export interface AlertBrief { id: string; cause: string; title: string; state: string; event_ms: number; at_ms: number }
-export interface Decision { at_ms: number; event_ms: number | null; kind: string; text: string; subject: string }
+export interface LossSplit { metric: string; reference: number; realised: Estimate; change: number; effective_ratio: number; moved: Estimate | null; relation: Estimate | null }
+export interface ColumnShare { column: string; share: number; distance: number; unit: string }
+export interface Segment { rule: string; columns: string[]; rows_ratio: number; excess: Estimate }
+export interface RecentEvent { seq: number; kind: string; subject: string; at_ms: number; actor: string }
+
+export interface Diagnosis {
+  endpoint: string;
+  model: string;
+  version: string;
+  condition: Condition;
+  text: string;
+  cause: string | null;
+  confidence: "high" | "medium" | "low";
+  advice: string[];
+  window_start_ms: number | null;
+  window_end_ms: number | null;
+  split: LossSplit | null;
+  columns: ColumnShare[];
+  segments: Segment[];
+  events: RecentEvent[];
+  alerts: string[];
+}
+
+export interface Alert {
+  id: string;
+  endpoint: string;
+  model: string;
+  version: string;
+  cause: Cause;
+  state: "pending" | "firing" | "resolved";
+  severity: "warning" | "critical";
+  columns: string[];
+  title: string;
+  since_event_ms: number;
+  window_start_ms: number;
+  window_end_ms: number;
+  diagnosis: Diagnosis | null;
+  created_ms: number;
+  updated_ms: number;
+  resolved_event_ms: number | null;
+  resolved_reason: string;
+  acknowledged_by: string | null;
+  acknowledged_ms: number | null;
+}
+
+export interface Annotation { event_ms: number; kind: string; text: string; subject: string }
 
 export interface Patient {
   endpoint: string;
-  model: string | null;
-  version: string | null;
-  state: Health;
-  summary: string;
-  vitals: Vital[];
-  alerts: AlertBrief[];
-  decision: Decision | null;
-  watermark_ms: number | null;
+  model: string;
+  version: string;
+  condition: Condition;
+  text: string;
+  latest: Window | null;
+  latest_mature: Window | null;
+  trend: Record<string, (number | null)[]>;
+  alerts: Alert[];
+  last_decision: Annotation | null;
+  reference_metrics: Record<string, number>;
 }
 
-export interface Ward { patients: Patient[] }
+export interface Watch {
+  endpoint: string;
+  model: string;
+  version: string;
+  revision: string;
+  task: string;
+  window_ms: number | null;
+  label_delay_ms: number | null;
+  condition: Condition;
+  reference: { kind: string; rows: number; labelled: number; from_ms: number | null; to_ms: number | null; note: string };
+}
 
-export interface VitalPoint { from_ms: number; to_ms: number; version: string | null; n: number; value: number | null; low: number | null; high: number | null }
-export interface VitalSeries { name: string; title: string; unit: string; reference: number | null; points: VitalPoint[]; baseline: VitalPoint[] }
-export interface Annotation { event_ms: number; kind: "alarm" | "deployment" | "retraining" | "rollback"; text: string; subject: string }
-export interface Vitals { endpoint: string; series: VitalSeries[]; annotations: Annotation[] }
-
-export interface Contribution { feature: string; segment: string | null; share: number | null; effect: number | null; unit: string; text: string }
-export interface Diagnosis { endpoint: string; state: Health; cause: string | null; text: string; advice: string[]; evidence: Contribution[]; at_ms: number }
-export interface Alert extends AlertBrief { endpoint: string; model: string | null; version: string | null; diagnosis: Diagnosis | null; acknowledged_by: string | null; acknowledged_ms: number | null; resolved_ms: number | null }
+export interface Vitals { watch: Watch; windows: Window[]; shadows: Record<string, Window[]>; alerts: Alert[]; annotations: Annotation[] }
