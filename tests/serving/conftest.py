@@ -15,10 +15,10 @@ from salus.kernel.identity import Actor
 from salus.kernel.policy import Gate
 from salus.kernel.schema import Column, Schema, Signature, Task
 from salus.kernel.segments import Segments
-from salus.kernel.sql import Transaction
 from salus.kernel.subscriptions import Dispatcher
 from salus.registry import service as registry
-from salus.registry.model import ModelVersion
+from salus.registry import store as registry_store
+from salus.registry.model import ModelVersion, PutModel
 from salus.serving.model.labels import Label, LabelsAccepted, PostLabels
 from salus.serving.model.predictions import Shipped
 from salus.serving.model.rollouts import EndpointDetail, Rollout, StartRollout, Strategy
@@ -47,22 +47,37 @@ class World:
         self.segments = segments
         self.actor = actor
         self.gate = Gate()
-        self.versions: dict[tuple[str, str, str], ModelVersion] = {}
         self.next_seq: dict[str, int] = {}
 
     def version(self, number: str, task: Task = "binary", **fields: Any) -> str:
         """Makes `delay@number` deployable and returns the number."""
-        made = {
-            "name": "delay",
+        made: dict[str, Any] = {
+            "model": "delay",
             "version": number,
             "flavour": "onnx",
+            "state": "approved",
+            "digest": "sha256:0",
             "files": (),
             "signature": signature(task),
-            "state": "approved",
             "metrics": {},
+            "params": {},
+            "datasets": (),
+            "features": (),
+            "run_id": None,
+            "pipeline_run": None,
+            "input_example": (),
+            "input_profile": None,
+            "output_profile": None,
+            "gates": (),
+            "approval": None,
+            "aliases": (),
+            "tags": {},
+            "created_ms": 0,
+            "created_by": "ann",
         }
-        found = fake_version(**{**made, **fields})
-        self.versions[self.actor.workspace, found.name, number] = found
+        found = ModelVersion(**{**made, **fields})
+        self.write(registry.put_model, self.actor, "delay", PutModel())
+        self.write(registry_store.add_version, self.actor.workspace, found)
         return number
 
     def write(self, use_case: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -131,29 +146,10 @@ class World:
             pass
 
 
-def fake_version(**fields: Any) -> ModelVersion:
-    """A registered version with these fields."""
-    return ModelVersion(**fields)
-
-
 @pytest.fixture
-def world(
-    database: SqlDatabase,
-    blobs: FileBlobs,
-    actor: Actor,
-    clock: FrozenClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> World:
-    """A world whose registry holds what `world.version` put there."""
-    made = World(database, Segments(blobs, clock=clock), actor)
-    real = registry.get_version
-
-    def get_version(reader: Transaction, who: Actor, name: str, version: str) -> ModelVersion:
-        found = made.versions.get((who.workspace, name, version))
-        return found if found is not None else real(reader, who, name, version)
-
-    monkeypatch.setattr(registry, "get_version", get_version)
-    return made
+def world(database: SqlDatabase, blobs: FileBlobs, actor: Actor, clock: FrozenClock) -> World:
+    """A world in an empty database."""
+    return World(database, Segments(blobs, clock=clock), actor)
 
 
 @pytest.fixture

@@ -28,9 +28,7 @@ def live(world: Any) -> str:
 
 
 def rows(world: Any, from_ms: int = 0, to_ms: int = 10 * DAY_MS) -> pl.DataFrame:
-    found = world.read(
-        outcomes.outcomes, world.actor, "delay", world.segments, from_ms=from_ms, to_ms=to_ms
-    )
+    found = world.read(outcomes.outcomes, world.actor, "delay", world.segments, from_ms=from_ms, to_ms=to_ms)
     return found.read()
 
 
@@ -57,9 +55,7 @@ def test_overlapping_and_repeated_stretches_are_stored_once(world: Any, live: st
     assert rows(world)["seq"].to_list() == list(range(1, 16))
 
 
-def test_a_batch_prepared_before_another_writer_came_is_prepared_anew(
-    world: Any, live: str, answer: Any
-) -> None:
+def test_a_batch_prepared_before_another_writer_came_is_prepared_anew(world: Any, live: str, answer: Any) -> None:
     batch = world.batch(4, lambda seq: [answer(live)])
     known = world.read(predictions.intake, world.actor, batch)
     late = predictions.prepare(batch, known, world.segments, "default")
@@ -123,26 +119,18 @@ def test_a_plane_belongs_to_its_workspace(world: Any, live: str, answer: Any) ->
         world.ship(world.batch(1, lambda seq: [answer(live)]), other)
 
 
-def test_answers_of_shadows_are_rows_and_a_double_answer_counts_once(
-    world: Any, live: str, answer: Any
-) -> None:
-    world.ship(
-        world.batch(2, lambda seq: [answer(live, 0.2), answer(live, 0.9, role="shadow", error=None)])
-    )
+def test_answers_of_shadows_are_rows_and_a_double_answer_counts_once(world: Any, live: str, answer: Any) -> None:
+    world.ship(world.batch(2, lambda seq: [answer(live, 0.2), answer(live, 0.9, role="shadow", error=None)]))
     assert rows(world)["out.probability"].to_list() == [0.2, 0.2]
 
 
 def test_outcomes_join_labels_and_keep_to_the_stretch(world: Any, live: str, answer: Any) -> None:
     world.ship(world.batch(10, lambda seq: [answer(live)]))
-    world.label(
-        Label(prediction_id="pln_a-3", value=1, event_ms=999), Label(key="flight-4", value=False, event_ms=999)
-    )
+    world.label(Label(prediction_id="pln_a-3", value=1, event_ms=999), Label(key="flight-4", value=False, event_ms=999))
     table = rows(world, 3 * 60_000, 6 * 60_000)
     assert table["seq"].to_list() == [3, 4, 5]
     assert table["label"].to_list() == [1.0, 0.0, None]
-    found = world.read(
-        outcomes.completeness, world.actor, "delay", world.segments, from_ms=0, to_ms=DAY_MS
-    )
+    found = world.read(outcomes.completeness, world.actor, "delay", world.segments, from_ms=0, to_ms=DAY_MS)
     assert outcomes.completeness_of(found).ratio == pytest.approx(0.2)
 
 
@@ -152,9 +140,7 @@ def test_recent_predictions_come_newest_first_in_pages(world: Any, live: str, an
     seen: list[str] = []
     cursor = None
     while True:
-        found = world.read(
-            outcomes.recent, world.actor, "delay", world.segments, cursor=cursor, limit=5
-        ).read()
+        found = world.read(outcomes.recent, world.actor, "delay", world.segments, cursor=cursor, limit=5).read()
         seen += [row.prediction_id for row in found]
         if len(found) < 5:
             break
@@ -172,9 +158,7 @@ def test_missing_and_nan_values_stay_what_they_are(world: Any, live: str, answer
     assert all(math.isnan(value) for value in table["out.probability"])
 
 
-def test_two_thousand_records_take_less_than_a_tenth_of_a_second(
-    world: Any, live: str, answer: Any
-) -> None:
+def test_two_thousand_records_take_less_than_a_tenth_of_a_second(world: Any, live: str, answer: Any) -> None:
     """The aim is 60 ms on an idle machine; the bound leaves room for neighbours."""
     batches: list[PredictionBatch] = [world.batch(2_000, lambda seq: [answer(live, 0.3)]) for _ in range(5)]
     bodies = [msgspec.msgpack.encode(batch) for batch in batches]

@@ -243,14 +243,31 @@ def _sighting(
             seen.append((record, champion, challenger))
     if not seen:
         return None
+    latency_us = _latencies(seen)
     return rollout_store.Sighting(
         plane=plane,
         seqs=[record.seq for record, _, _ in seen],
         event_ms=[record.event_ms for record, _, _ in seen],
         champion_failed=[failed(old, column) if old else None for _, old, _ in seen],
         challenger_failed=[failed(new, column) if new else None for _, _, new in seen],
-        champion_latency_us=[old.latency_us if old else None for _, old, _ in seen],
-        challenger_latency_us=[new.latency_us if new else None for _, _, new in seen],
+        champion_latency_us=[old for old, _ in latency_us],
+        challenger_latency_us=[new for _, new in latency_us],
         champion_output=[number_in(old, column) if old else None for _, old, _ in seen],
         challenger_output=[number_in(new, column) if new else None for _, _, new in seen],
     )
+
+
+def _latencies(
+    seen: Sequence[tuple[PredictionRecord, Answer | None, Answer | None]],
+) -> list[tuple[int | None, int | None]]:
+    """How long champion and challenger took, once for each request: rows that were asked together share one latency, and
+    counting it for each would feign independent observations."""
+    found: list[tuple[int | None, int | None]] = []
+    before: tuple[int, int | None, int | None] | None = None
+    for record, champion, challenger in seen:
+        old = champion.latency_us if champion else None
+        new = challenger.latency_us if challenger else None
+        same = before == (record.at_ms, old, new)
+        found.append((None, None) if same else (old, new))
+        before = (record.at_ms, old, new)
+    return found

@@ -97,8 +97,8 @@ class Watch(Record):
 class Sighting(Record):
     """What one batch showed of champion and challenger; all lists are as long as `seqs`.
 
-    Without mirroring a row has only one side: the other's `failed` and `latency_us` are None. An `output` is None
-    where the model failed or the task has none that is a number.
+    Without mirroring a row has only one side: the other's `failed` and `latency_us` are None. Rows that were asked
+    together have their latency once. An `output` is None where the model failed or the task has none that is a number.
     """
 
     plane: str
