@@ -151,7 +151,7 @@ class Control:
 
     def push(self, view: str, key: str, event_ms: int, values: dict[str, Any]) -> None:
         with self.changed:
-            self.online.append({"view": view, "key": key, "event_ms": event_ms, "values": values})
+            self.online.append({"view": view, "key": [key], "event_ms": event_ms, "values": values})
             self.changed.notify_all()
 
     def wait_for(self, ready: Callable[[], bool]) -> bool:
@@ -326,6 +326,12 @@ def start_plane(tmp_path: Path, control: Control) -> Iterator[Callable[..., Plan
     for plane in planes:
         if plane.process.poll() is None:
             plane.kill()
+
+
+@pytest.fixture
+def signature() -> Signature:
+    """What `onnx_models` take and give."""
+    return SIGNATURE
 
 
 @pytest.fixture

@@ -77,9 +77,7 @@ def test_the_table_of_bad_bodies(control: Any, start_plane: Callable[..., Any], 
     assert "SALUS_ALLOWED_HOSTS" in problem["remedy"]
     assert plane.call("POST", "/predict/late", b"{}", {"Origin": "https://evil.example"})[0] == 403
     with socket.create_connection(("127.0.0.1", plane.port), timeout=10) as raw_socket:
-        raw_socket.sendall(
-            b"POST /predict/late HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777217\r\n\r\n {"
-        )
+        raw_socket.sendall(b"POST /predict/late HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777217\r\n\r\n {")
         answer = raw_socket.recv(10_000)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"16,777,216" in answer

@@ -10,39 +10,9 @@ from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
+from salus.features.model import OnlineRow, entity_key
 
 VERSIONS = 8
-
-EntityKey = str | int | tuple[Any, ...]
-
-
-class OnlineRow(msgspec.Struct, frozen=True):
-    """One change: the `values` by feature name that hold for `key` of `view` from `event_ms` on."""
-
-    view: str
-    key: Any
-    event_ms: int
-    values: dict[str, Any]
-
-
-class OnlineChanges(msgspec.Struct, frozen=True):
-    """What the control plane's changes feed says; `cursor` goes back as `after` in the next call."""
-
-    cursor: int
-    rows: tuple[OnlineRow, ...]
-
-
-def entity_key(values: Sequence[Any]) -> str:
-    """The key of an entity as one string: its only value, or all of them as a JSON array.
-
-    >>> entity_key(["EWR"]), entity_key(["EWR", 7])
-    ('EWR', '["EWR",7]')
-    """
-    if len(values) == 1:
-        value = values[0]
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return msgspec.json.encode(list(values)).decode()
 
 
 class OnlineFeatures:
@@ -56,7 +26,7 @@ class OnlineFeatures:
         """Takes changes in. A second value for the same event time replaces the first."""
         for row in rows:
             entries = self._views.setdefault(row.view, {})
-            key = entity_key(row.key) if isinstance(row.key, list) else entity_key([row.key])
+            key = entity_key(row.key)
             held = entries.get(key)
             if held is None:
                 self.rows += 1

@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
+from salus.features.model import entity_key
 from salus.kernel.clock import Clock
 from salus.kernel.errors import InvalidInput, SalusError, Unavailable
 from salus.server.dataplane.counters import Counters
 from salus.server.dataplane.limits import Limits
-from salus.server.dataplane.online import OnlineFeatures, entity_key
+from salus.server.dataplane.online import OnlineFeatures
 from salus.server.dataplane.plans import EndpointPlan, Lookup
 from salus.server.dataplane.scoring import Scored, score
 from salus.server.dataplane.spool import Spool

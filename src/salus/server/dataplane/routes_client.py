@@ -10,17 +10,20 @@ from typing import Any
 
 import msgspec
 
+from salus.features.model import OnlineChanges
 from salus.kernel.errors import SalusError
 from salus.kernel.structs import invalid
 from salus.server.dataplane.control import ControlPlane
 from salus.server.dataplane.limits import Limits
 from salus.server.dataplane.models import ModelFiles, load_model, replace_file
-from salus.server.dataplane.online import OnlineChanges, OnlineFeatures
+from salus.server.dataplane.online import OnlineFeatures
 from salus.server.dataplane.onnx_model import OnnxModel
 from salus.server.dataplane.plans import NO_PLANS, Plans
 from salus.serving.wire import RouteTable
 
 WAIT_S = 20.0
+ONLINE_WAIT_S = 5.0
+"""Shorter: the control plane forgets a plane that has not asked for ten seconds."""
 HEARTBEAT_EVERY_S = 2.0
 _MAX_BACK_OFF_S = 5.0
 
@@ -90,7 +93,8 @@ class RoutesClient:
 
     def poll(self, plane: str, wait_s: float = WAIT_S) -> None:
         """Waits for a table other than the one served, and serves it."""
-        query = {"after": self.current.epoch, "wait_s": wait_s, "plane": plane}
+        after = self.current.epoch if self.known else -1
+        query = {"after": after, "wait_s": wait_s, "plane": plane}
         body = self._control.get("serving", "routes", query=query, wait_s=wait_s)
         if not body:
             self.known = True
@@ -137,7 +141,7 @@ class OnlineClient:
         self._control = control
         self._features = features
 
-    def poll(self, plane: str, wait_s: float = WAIT_S) -> None:
+    def poll(self, plane: str, wait_s: float = ONLINE_WAIT_S) -> None:
         """Waits for changes after the last ones, and takes them in."""
         query = {"after": self.cursor, "wait_s": wait_s, "plane": plane}
         body = self._control.get("features", "online", "changes", query=query, wait_s=wait_s)
