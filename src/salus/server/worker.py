@@ -72,7 +72,7 @@ class Worker:
         log.info("%s works for %s on %s", self.name, self._session.url, self._project)
         while not self._stopping.is_set():
             slots = self._take_slots()
-            claimed = self._claim(slots) if slots else []
+            claimed = self._claim(slots) if slots and not self._stopping.is_set() else []
             for _ in range(slots - len(claimed)):
                 self._free.release()
             for job in claimed:
@@ -123,6 +123,9 @@ class Worker:
             self._free.release()
 
     def _work(self, job: Job) -> None:
+        if self._stopping.is_set():
+            self._send(job, "release", ReleaseJob(epoch=job.epoch))
+            return
         handle = self._executor.submit(self._task(job))
         beat_at_s = time.monotonic() + self._lease_s / 3
         while (outcome := handle.wait(min(0.25, max(0.0, beat_at_s - time.monotonic())))) is None:
