@@ -87,9 +87,7 @@ class Replay:
     def _push_weather(self, day: datetime) -> None:
         rows = _between(self._weather, "event_time", day, day + timedelta(days=1))
         if rows.height:
-            _until_answered(
-                lambda: self._client.features.push(WEATHER_VIEW, rows, wait_online_s=_ONLINE_WAIT_S)
-            )
+            _until_answered(lambda: self._client.features.push(WEATHER_VIEW, rows, wait_online_s=_ONLINE_WAIT_S))
 
     def _ask(self, rows: pl.DataFrame) -> int:
         if not rows.height:
@@ -133,9 +131,7 @@ class Replay:
 
 def days_of(times: pl.Series) -> list[datetime]:
     """The midnights (UTC) of the days in `times`, in order."""
-    return [
-        datetime(day.year, day.month, day.day, tzinfo=UTC) for day in times.dt.date().unique().sort().to_list()
-    ]
+    return [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in times.dt.date().unique().sort().to_list()]
 
 
 def _between(frame: pl.DataFrame, column: str, start: datetime, end: datetime) -> pl.DataFrame:

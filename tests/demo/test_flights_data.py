@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from examples.flights import data, features, model
+from salus.demo.flights import data, features, model
 from sklearn.pipeline import Pipeline
 
 MARCH = datetime(2013, 3, 1, 5, tzinfo=UTC)

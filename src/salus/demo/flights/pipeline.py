@@ -1,0 +1,164 @@
+"""The pipeline that trains the flight-delay model: first on a dataset version, later also on what the endpoint logged.
+
+Salus hands a retraining its window and what to leave out; the same pipeline, started by hand, trains the first model.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn.metrics import log_loss, roc_auc_score
+
+import salus
+from salus.demo.flights import model
+
+DATASET = "departures"
+VIEWS = ["weather", "plane"]
+MODEL = "flight-delay"
+DAY_MS = 86_400_000
+
+
+@salus.step(retries=1)
+def collect(endpoint: str, until_ms: int | None, excluded: list[list[int]]) -> pl.DataFrame:
+    """All labelled rows known before `until_ms`: the dataset's with its features as of departure, then the log's."""
+    client = salus.connect()
+    recorded = client.data.read(DATASET).filter(pl.col(model.LABEL).is_not_null())
+    joined = client.features.history_join(recorded, VIEWS).with_columns(
+        event_ms=pl.col("event_time").dt.epoch("ms"), label=pl.col(model.LABEL).cast(pl.Float64)
+    )
+    rows = _typed(joined)
+    if endpoint:
+        end_ms = until_ms if until_ms is not None else int(time.time() * 1_000)
+        logged = client.endpoints.outcomes(endpoint, from_ms=_next_ms(rows), to_ms=end_ms)
+        live = logged.filter((pl.col("role") == "live") & pl.col("label").is_not_null())
+        renamed = live.rename({f"in.{name}": name for name in model.FEATURES})
+        rows = pl.concat([rows, _typed(renamed)])
+    for start_ms, end_ms in excluded:
+        rows = rows.filter(~pl.col("event_ms").is_between(start_ms, end_ms, closed="left"))
+    if until_ms is not None:
+        rows = rows.filter(pl.col("event_ms") < until_ms)
+    return rows.sort("event_ms")
+
+
+@salus.step(outputs=("graph", "reference", "metrics", "run"))
+def train(rows: pl.DataFrame, holdout_days: float, sabotage: str) -> tuple[bytes, pl.DataFrame, dict[str, float], str]:
+    """Fits on all but the last `holdout_days`, judges on them, and logs the run."""
+    newest: int = rows["event_ms"].max()  # type: ignore[assignment]
+    cut = newest - int(holdout_days * DAY_MS)
+    fitted_on, held_out = rows.filter(pl.col("event_ms") < cut), rows.filter(pl.col("event_ms") >= cut)
+    parameters = {"rows": fitted_on.height, "holdout_days": holdout_days, "features": ",".join(model.FEATURES)}
+    with salus.run(
+        "flight-delay", name=f"train to {_date(newest)}", parameters=parameters, tags=_tags(sabotage)
+    ) as run:
+        began = time.process_time()
+        pipeline = model.train(_labelled(_sabotaged(fitted_on, sabotage)))
+        run.log({"training_cpu_s": time.process_time() - began})
+        truth = held_out["label"].to_numpy()
+        judged = _sabotaged(held_out, sabotage)
+        for trees, answered in enumerate(
+            pipeline[-1].staged_predict_proba(pipeline[0].transform(model.inputs(judged)))
+        ):
+            if trees % 5 == 4:
+                run.log({"holdout_log_loss": float(log_loss(truth, answered[:, 1]))}, step=trees + 1)
+        graph = model.to_onnx(pipeline, judged.head(2_000))
+        answered = model.run_onnx(graph, judged)
+        metrics = {
+            "log_loss": float(log_loss(truth, answered)),
+            "auc": float(roc_auc_score(truth, answered)),
+            "brier": float(np.mean((answered - truth) ** 2)),
+            "rows_held_out": float(held_out.height),
+        }
+        run.log(metrics)
+        run.log_artifact("model.onnx", graph)
+    return graph, held_out.with_columns(probability=pl.Series(answered), held_out=True), metrics, run.id
+
+
+@salus.step
+def register(graph: bytes, reference: pl.DataFrame, metrics: dict[str, float], run: str, trained_rows: int) -> str:
+    """Registers the model with the hold-out as its reference; returns `model@version`."""
+    client = salus.connect()
+    version = client.models.log_onnx(
+        MODEL,
+        graph,
+        reference.select(list(model.FEATURES)),
+        signature=signature(),
+        run_id=run,
+        datasets=[f"{DATASET}@{client.data.version(DATASET).version}"],
+        features=VIEWS,
+        metrics=metrics,
+        params={"rows": trained_rows},
+        reference=reference,
+        outputs=reference.select("probability"),
+    )
+    return f"{version.model}@{version.version}"
+
+
+@salus.step
+def count(rows: pl.DataFrame) -> int:
+    """How many rows there are to train on."""
+    return rows.height
+
+
+@salus.pipeline
+def train_flight_delay(
+    endpoint: str = "",
+    until_ms: int | None = None,
+    excluded: list[list[int]] = [],  # noqa: B006 - read, never changed
+    holdout_days: float = 12.0,
+    sabotage: str = "",
+) -> Any:
+    """Collect, train, register.
+
+    `endpoint`: use its logged, labelled predictions too. `until_ms`: nothing after it. `excluded`: stretches of event
+    time with broken inputs, `[start_ms, end_ms]` each. `sabotage`: for the demo's forced case only.
+    """
+    rows = collect(endpoint, until_ms, excluded)
+    graph, reference, metrics, run = train(rows, holdout_days, sabotage)  # type: ignore[misc]
+    return register(graph, reference, metrics, run, count(rows))
+
+
+def signature() -> salus.Signature:
+    """What the model takes and gives; numbers may be missing, codes are never."""
+    columns = tuple(
+        salus.Column(name=name, dtype="float" if kind == "number" else "string", nullable=kind == "number")
+        for name, kind in model.FEATURES.items()
+    )
+    return salus.Signature(
+        inputs=salus.Schema(columns=columns),
+        outputs=salus.Schema(columns=(salus.Column(name="probability", dtype="float", nullable=False),)),
+        task="binary",
+    )
+
+
+def _typed(frame: pl.DataFrame) -> pl.DataFrame:
+    types = {name: pl.Float64 if kind == "number" else pl.String for name, kind in model.FEATURES.items()}
+    return frame.select(
+        *(pl.col(name).cast(dtype) for name, dtype in types.items()),
+        pl.col("event_ms").cast(pl.Int64),
+        pl.col("label").cast(pl.Float64),
+    )
+
+
+def _labelled(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns((pl.col("label") > 0.5).alias(model.LABEL))
+
+
+def _sabotaged(frame: pl.DataFrame, sabotage: str) -> pl.DataFrame:
+    """The forced bad challenger: trained and judged with delays in seconds, while requests bring minutes."""
+    if sabotage == "seconds":
+        return frame.with_columns(pl.col("dep_delay") * 60)
+    return frame
+
+
+def _tags(sabotage: str) -> dict[str, str]:
+    return {"forced": sabotage} if sabotage else {}
+
+
+def _next_ms(rows: pl.DataFrame) -> int:
+    newest: int = rows["event_ms"].max()  # type: ignore[assignment]
+    return newest + 1
+
+
+def _date(event_ms: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(event_ms / 1_000))
