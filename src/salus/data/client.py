@@ -37,10 +37,6 @@ class DataClient:
         self._session = session
         self._blobs = BlobCache(session)
 
-    def list(self, limit: int = 100) -> list[Dataset]:
-        """Datasets by name."""
-        return self._session.call("GET", path("datasets"), query={"limit": limit}, expect=Page[Dataset]).items
-
     def get(self, name: str) -> DatasetDetail:
         """A dataset with its versions. Raises `NotFound`."""
         return self._session.call("GET", path("datasets", name), expect=DatasetDetail)
@@ -132,6 +128,10 @@ class DataClient:
     def infer(self, frame: Any) -> tuple[Expectation, ...]:
         """The expectations that `frame` suggests, with margins: to be looked at, mended and handed to `commit`."""
         return infer_expectations(to_polars(frame))
+
+    def list(self, limit: int = 100) -> list[Dataset]:
+        """Datasets by name."""
+        return self._session.call("GET", path("datasets"), query={"limit": limit}, expect=Page[Dataset]).items
 
     def _has_schema(self, name: str) -> bool:
         known = [dataset for dataset in self.list(limit=1_000) if dataset.name == name]
