@@ -27,7 +27,7 @@ from salus.kernel.ports import Outcome, Task
 _LOGS_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 _FRAME_HEADER_BYTES = 4
-_MAX_FRAME_BYTES = 256 * 1024 * 1024
+_STARTS = 3
 
 
 class LocalHandle:
@@ -101,6 +101,7 @@ class _Child:
         self._selector.register(self._answers, selectors.EVENT_READ)
         self._selector.register(self._output, selectors.EVENT_READ)
         self._logs = bytearray()
+        self._received = bytearray()
         self._ended = False
 
     @property
@@ -108,24 +109,23 @@ class _Child:
         """Whether it can take another task: it lives, and nobody has ended it."""
         return not self._ended and self._process.poll() is None
 
-    def run(self, task: Task) -> Outcome:
-        """Runs one task; the child is to be thrown away when the outcome says that it crashed or ran out
-        of time."""
+    def run(self, task: Task) -> Outcome | None:
+        """Runs one task; None when the child was gone before the task began, so that another may run it."""
         self._logs.clear()
         deadline_s = None if task.timeout_s is None else time.monotonic() + task.timeout_s
         body = msgspec.json.encode(task)
         try:
             self._send(len(body).to_bytes(_FRAME_HEADER_BYTES, "big") + body)
+            if self._receive(deadline_s) is None:
+                return self._crash() if self._ended else None
             answer = self._receive(deadline_s)
         except TimeoutError:
             self.kill()
-            return Outcome(
-                ok=False,
-                error=f"the task ran longer than its limit of {task.timeout_s} s and was ended",
-                logs=self._tail(),
-            )
-        except OSError:
-            answer = None
+            self._drain()
+            error = f"the task ran longer than its limit of {task.timeout_s} s and was ended"
+            return Outcome(ok=False, error=error, logs=self._tail())
+        except BrokenPipeError:
+            return None
         if answer is None:
             return self._crash()
         self._drain()
@@ -152,8 +152,9 @@ class _Child:
 
     def _receive(self, deadline_s: float | None) -> bytes | None:
         """The next answer, or None when the child is gone; keeps its output flowing meanwhile."""
-        received = bytearray()
         while True:
+            if (frame := self._next_frame()) is not None:
+                return frame
             wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
             ready = {key.fd for key, _ in self._selector.select(wait_s)}
             if self._output in ready:
@@ -162,12 +163,18 @@ class _Child:
                 piece = os.read(self._answers, _PIECE_BYTES)
                 if not piece:
                     return None
-                received += piece
-                size = int.from_bytes(received[:_FRAME_HEADER_BYTES], "big")
-                if len(received) >= _FRAME_HEADER_BYTES + size:
-                    return bytes(received[_FRAME_HEADER_BYTES:])
-            elif not ready and deadline_s is not None and time.monotonic() >= deadline_s:
+                self._received += piece
+            if deadline_s is not None and time.monotonic() >= deadline_s:
                 raise TimeoutError
+
+    def _next_frame(self) -> bytes | None:
+        start = _FRAME_HEADER_BYTES
+        end = start + int.from_bytes(self._received[:start], "big")
+        if len(self._received) < max(start, end):
+            return None
+        frame = bytes(self._received[start:end])
+        del self._received[:end]
+        return frame
 
     def _drain(self) -> None:
         while True:
@@ -188,6 +195,12 @@ class _Child:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._drain()
         return Outcome(ok=False, error=f"the task's process {how} before it answered", crashed=True, logs=self._tail())
+
+    def last_words(self) -> str:
+        """The end of what a child wrote that is gone."""
+        self._process.wait()
+        self._drain()
+        return self._tail()
 
     def _tail(self) -> str:
         return self._logs.decode(errors="replace")
@@ -240,23 +253,35 @@ class LocalExecutor:
     def _serve(self) -> None:
         child: _Child | None = None
         while (handle := self._waiting.get()) is not None:
-            if child is not None and not child.usable:
-                child.close()
-                child = None
-            try:
-                child = child or _Child()
-            except OSError as error:
-                handle.finish(Outcome(ok=False, error=f"no process could be started: {error}", crashed=True))
-                continue
-            ran = handle.begin(child.kill)
-            outcome = child.run(handle.task) if ran else _cancelled()
+            child, outcome = _run_on(child, handle)
             with self._lock:
                 self._open.discard(handle)
             handle.finish(outcome)
-            if ran and handle.cancelled:
+            if child is not None and handle.cancelled:
                 child.kill()
         if child is not None:
             child.close()
+
+
+def _run_on(child: _Child | None, handle: LocalHandle) -> tuple[_Child | None, Outcome]:
+    """Runs the task on `child`, or on a fresh one where that is of no use; returns the child to go on
+    with."""
+    for _ in range(_STARTS):
+        if child is not None and not child.usable:
+            child.close()
+            child = None
+        try:
+            child = child or _Child()
+        except OSError as error:
+            return None, Outcome(ok=False, error=f"no process could be started: {error}", crashed=True)
+        if not handle.begin(child.kill):
+            return child, _cancelled()
+        outcome = child.run(handle.task)
+        if outcome is not None:
+            return child, outcome
+        child.kill()
+    logs = "" if child is None else child.last_words()
+    return child, Outcome(ok=False, error="a fresh process died before it took the task", crashed=True, logs=logs)
 
 
 def open_processes(address: str) -> LocalExecutor:

@@ -1,7 +1,7 @@
 """The child process of `salus.backends.local`: reads tasks from one pipe, writes outcomes to another.
 
-Frames are four bytes of length (big-endian) and JSON. When the parent is gone the pipe ends, and so does this
-process with its whole group, even in the middle of a task.
+Frames are four bytes of length (big-endian) and JSON; an empty one says that the task has begun. When the
+parent is gone the pipe ends, and so does this process with its whole group, even in the middle of a task.
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ def _peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _answer(pipe: BinaryIO, body: bytes) -> None:
+    pipe.write(len(body).to_bytes(_HEADER_BYTES, "big") + body)
+    pipe.flush()
+
+
 def main() -> None:
     """Serves tasks until the parent goes away."""
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -95,9 +100,9 @@ def main() -> None:
         os.set_inheritable(descriptor, False)
     threading.Thread(target=_read_tasks, args=(reader, tasks), daemon=True).start()
     while True:
-        body = _measured(tasks.get())
-        answers.write(len(body).to_bytes(_HEADER_BYTES, "big") + body)
-        answers.flush()
+        task = tasks.get()
+        _answer(answers, b"")
+        _answer(answers, _measured(task))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class SqliteDialect:
     def translate(self, error: sa.exc.DBAPIError) -> SalusError | None:
         """Full disk and lock time-out."""
         match getattr(error.orig, "sqlite_errorname", ""):
-            case "SQLITE_FULL":
+            case "SQLITE_FULL" | "SQLITE_IOERR_SHMSIZE":
                 return StorageFull(
                     "the disk is full: nothing was written", remedy="Free some space; writes then pass again."
                 )
@@ -45,7 +45,8 @@ class SqliteDialect:
     def is_fatal(self, error: sa.exc.DBAPIError) -> bool:
         """An input or output error: a failed fsync leaves unknown what is on the disk."""
         name: str = getattr(error.orig, "sqlite_errorname", "")
-        return name.startswith("SQLITE_IOERR") or name == "SQLITE_CORRUPT"
+        full = name == "SQLITE_IOERR_SHMSIZE"
+        return (name.startswith("SQLITE_IOERR") and not full) or name == "SQLITE_CORRUPT"
 
     def transaction_token(self, connection: Connection) -> str | None:
         """None: a commit that fails has not happened."""
