@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,8 @@ from salus.pipelines.client import PipelinesClient
 from salus.registry.client import RegistryClient
 from salus.retraining.client import RetrainingClient
 from salus.sdk.session import Session
-from salus.serving.client import ServingClient
+from salus.serving.client import EndpointsClient, PredictClient, Prediction
+from salus.serving.model.labels import Label, LabelsAccepted
 from salus.tracking.client import ActiveRun, TrackingClient
 
 
@@ -51,9 +53,14 @@ class Client:
         return PipelinesClient(self.session)
 
     @cached_property
-    def endpoints(self) -> ServingClient:
+    def endpoints(self) -> EndpointsClient:
         """Endpoints, rollouts, predictions, labels."""
-        return ServingClient(self.session)
+        return EndpointsClient(self.session)
+
+    @cached_property
+    def predicting(self) -> PredictClient:
+        """The line to the data plane."""
+        return PredictClient(self.session)
 
     @cached_property
     def monitoring(self) -> MonitoringClient:
@@ -89,11 +96,11 @@ def run(experiment: str = "default", **options: Any) -> ActiveRun:
     return default_client().tracking.start(experiment, **options)
 
 
-def predict(endpoint: str, rows: list[dict[str, Any]], **options: Any) -> Any:
-    """Asks an endpoint; see `salus.serving.client.ServingClient.predict`."""
-    return default_client().endpoints.predict(endpoint, rows, **options)
+def predict(endpoint: str, rows: Sequence[Mapping[str, Any]], **options: Any) -> list[Prediction]:
+    """Asks an endpoint; see `salus.serving.client.PredictClient.predict`."""
+    return default_client().predicting.predict(endpoint, rows, **options)
 
 
-def label(endpoint: str, labels: list[Any], **options: Any) -> Any:
-    """Tells an endpoint what came true; see `salus.serving.client.ServingClient.label`."""
-    return default_client().endpoints.label(endpoint, labels, **options)
+def label(endpoint: str, labels: Sequence[Label]) -> LabelsAccepted:
+    """Tells an endpoint what came true; see `salus.serving.client.EndpointsClient.label`."""
+    return default_client().endpoints.label(endpoint, labels)
