@@ -34,13 +34,17 @@ _CONNECTIONS = 16
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """The answer to one row; `id` is what its label names later."""
+    """The answer to one row; `id` is what its label names later.
+
+    `outputs` is None where the model failed on this row: `error` says how.
+    """
 
     id: str
-    outputs: dict[str, Any]
+    outputs: dict[str, Any] | None
     model: str
     version: str
     revision: str
+    error: str | None = None
 
 
 class _Question(msgspec.Struct, omit_defaults=True):

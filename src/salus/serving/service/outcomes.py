@@ -26,7 +26,7 @@ LABEL_COLUMNS: dict[str, type[pl.DataType]] = {
 """What a label adds to a prediction's row: its number (binary: 0 and 1) or its category, and when it was known."""
 
 _NONE: list[tuple[str, type[pl.DataType]]] = [*FIXED.items(), *LABEL_COLUMNS.items()]
-_LABEL_SCHEMA = {"prediction_id": pl.String, **LABEL_COLUMNS}
+_LABEL_SCHEMA: list[tuple[str, type[pl.DataType]]] = [("prediction_id", pl.String), *LABEL_COLUMNS.items()]
 
 
 class Outcomes:

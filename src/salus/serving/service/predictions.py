@@ -260,8 +260,10 @@ def _sighting(
 def _latencies(
     seen: Sequence[tuple[PredictionRecord, Answer | None, Answer | None]],
 ) -> list[tuple[int | None, int | None]]:
-    """How long champion and challenger took, once for each request: rows that were asked together share one latency, and
-    counting it for each would feign independent observations."""
+    """How long champion and challenger took, once for each request.
+
+    Rows that were asked together share one latency: counting it for each would feign independent observations.
+    """
     found: list[tuple[int | None, int | None]] = []
     before: tuple[int, int | None, int | None] | None = None
     for record, champion, challenger in seen:
