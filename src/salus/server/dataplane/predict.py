@@ -33,7 +33,7 @@ _RETRY_AFTER_S = 1.0
 log = logging.getLogger("salus.predict")
 
 
-class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One row's answer, as the client sees it: `outputs` by name, or `error` where the model failed on the row."""
 
     id: str
