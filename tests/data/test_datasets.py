@@ -205,6 +205,4 @@ def test_several_files_make_one_batch(database, segments, actor):
     assert ingest.commit(database, segments, actor, "flights", body).rows == 3
     odd = segments.blobs.put(write_parquet(FIRST.select("temp")))
     with pytest.raises(InvalidInput, match="same columns"):
-        ingest.commit(
-            database, segments, actor, "flights", NewVersion(files=(*body.files, FileRef(digest=odd)))
-        )
+        ingest.commit(database, segments, actor, "flights", NewVersion(files=(*body.files, FileRef(digest=odd))))

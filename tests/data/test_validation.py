@@ -100,7 +100,7 @@ def test_the_schema_is_law(frame, found):
         (Unique(columns=("origin", "seats")), batch(origin=["A"] * 3, seats=[1, 1, 2]), ("unique", "origin", 2)),
         (RowCount(low=4), batch(), ("row_count", None, 3)),
         (RowCount(low=0, high=2), batch(), ("row_count", None, 3)),
-        (Fresh(column="at", max_age_s=60), batch(at=[datetime(2013, 2, 28)] * 3), ("fresh", "at", 3)),
+        (Fresh(column="at", max_age_s=60), batch(at=[datetime(2013, 2, 28, tzinfo=UTC)] * 3), ("fresh", "at", 3)),
         (Compare(left="temp", operator=">=", right="seats"), batch(), ("compare", "temp", 1)),
     ],
 )
@@ -163,9 +163,7 @@ NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_s
 @given(NUMBERS, st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=60))
 def test_what_was_inferred_holds_for_what_it_was_inferred_from(numbers, texts):
     size = min(len(numbers), len(texts))
-    frame = pl.DataFrame(
-        {"x": numbers[:size], "s": texts[:size]}, schema={"x": pl.Float64, "s": pl.String}
-    )
+    frame = pl.DataFrame({"x": numbers[:size], "s": texts[:size]}, schema={"x": pl.Float64, "s": pl.String})
     laws = infer_expectations(frame)
     check_expectations(laws, schema_of(frame))
     assert validate(frame, schema_of(frame), laws, now_ms=0).passed

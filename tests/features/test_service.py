@@ -186,16 +186,16 @@ def test_a_view_that_holds_rows_may_only_grow_at_its_end(database, segments, act
     ],
 )
 def test_a_view_that_cannot_be_meant_is_refused(database, actor, what, path):
+    body = msgspec.structs.replace(WEATHER, **what)
     with pytest.raises(InvalidInput) as caught:
-        body = msgspec.structs.replace(WEATHER, **what)
         database.write(lambda tx: service.put_view(tx, actor, "w", body))
     assert caught.value.path == path
 
 
 def test_lookups_of_keys_of_another_form_are_refused(database, actor, weather):
     for key, path in (([1], "$.keys[0][0]"), (["a", "b"], "$.keys[0]"), ([True], "$.keys[0][0]")):
+        body = OnlineRead(view="weather", keys=[key])
         with pytest.raises(InvalidInput) as caught:
-            body = OnlineRead(view="weather", keys=[key])
             database.read(lambda r, body=body: service.read_online(r, actor, body))
         assert caught.value.path == path
     with pytest.raises(NotFound):

@@ -41,8 +41,10 @@ def test_the_life_of_a_version(client: RegistryClient, server: RunningServer) ->
     answers = pl.DataFrame({"probability": [0.25] * 40})
     made = client.log_onnx("delay", onnx_model(), TABLE, outputs=answers, metrics={"auc": 0.81}, features=["weather"])
     assert (made.version, made.state, made.flavour, made.executable) == ("1.0.0", "candidate", "onnx", False)
-    assert made.input_profile is not None and made.input_profile.columns[0].mean == 19.5
-    assert made.output_profile is not None and made.output_profile.columns[0].name == "probability"
+    assert made.input_profile is not None
+    assert made.input_profile.columns[0].mean == 19.5
+    assert made.output_profile is not None
+    assert made.output_profile.columns[0].name == "probability"
     assert made.input_example[1] == {"temp": 1.0, "wind": 1.0}
     checked = client.check_gates("delay", "1.0.0", [NewGate(name="auc", passed=True, evidence={"auc": 0.81})])
     assert checked.state == "approved"

@@ -51,14 +51,21 @@ def test_numbers_only_grow_and_a_new_signature_is_a_new_major(bumps):
 def model(**what):
     values = {"approval": "gates", "required_gates": (), **what}
     return Model(
-        name="m", description="", tags={}, latest_version=None, aliases={}, versions=0, created_ms=0, updated_ms=0, **values
+        name="m",
+        description="",
+        tags={},
+        latest_version=None,
+        aliases={},
+        versions=0,
+        created_ms=0,
+        updated_ms=0,
+        **values,
     )
 
 
 def gates(**passed):
     return tuple(
-        GateResult(name=name, passed=value, reason="", evidence={}, at_ms=0, by="ann")
-        for name, value in passed.items()
+        GateResult(name=name, passed=value, reason="", evidence={}, at_ms=0, by="ann") for name, value in passed.items()
     )
 
 

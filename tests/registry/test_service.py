@@ -37,9 +37,7 @@ SIGNATURE = Signature(
     outputs=Schema(columns=(Column(name="probability", dtype="float", nullable=False),)),
     task="binary",
 )
-WIDER = msgspec.structs.replace(
-    SIGNATURE, inputs=Schema(columns=(*INPUTS.columns, Column(name="wind", dtype="float")))
-)
+WIDER = msgspec.structs.replace(SIGNATURE, inputs=Schema(columns=(*INPUTS.columns, Column(name="wind", dtype="float"))))
 
 
 @pytest.fixture
@@ -150,7 +148,7 @@ def test_a_size_that_is_not_and_a_path_twice_are_refused(blobs, register):
         register(files=(NewFile(path="model.onnx", digest=digest, size_bytes=11),))
     with pytest.raises(InvalidInput, match="two files"):
         register(files=(NewFile(path="model.onnx", digest=digest), NewFile(path="model.onnx", digest=digest)))
-    with pytest.raises(InvalidInput, match="has an .onnx file"):
+    with pytest.raises(InvalidInput, match=r"has an \.onnx file"):
         register(files=(NewFile(path="model.bin", digest=digest),))
 
 
