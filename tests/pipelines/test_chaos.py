@@ -60,9 +60,10 @@ class Storm:
     def _strike(self) -> None:
         index = self.random.randrange(len(self.workers))
         victim = self.workers[index]
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.5:
             victim.send_signal(signal.SIGSTOP)
-            self.asleep.append((time.monotonic() + 2 * LEASE_S, victim))
+            nap_s = LEASE_S * self.random.uniform(1.2, 2.5)
+            self.asleep.append((time.monotonic() + nap_s, victim))
             self.blows["slept"] += 1
         else:
             victim.kill()
@@ -101,6 +102,8 @@ def check(plane: Plane, notes: list[dict[str, Any]], runs: dict[str, int]) -> No
                 assert output["value"] == n * (3 * n + n + 5)
             begun = sum(1 for x in notes if (x["run"], x["step"], x["what"]) == (run_id, step.step, "begin"))
             assert 1 <= begun <= step.attempts
+    latest = {(x["run"], x["step"]): x["nonce"] for x in notes if x["what"] == "begin"}
+    assert recorded == latest, "a result was recorded that is not the latest attempt's"
     ended = {(x["run"], x["step"], x["nonce"]) for x in notes if x["what"] == "end"}
     assert {(run, step, nonce) for (run, step), nonce in recorded.items()} <= ended
     for x in notes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from salus.kernel.errors import SalusError
+from salus.kernel.errors import InvalidInput, SalusError
 from salus.pipelines import values
 from salus.pipelines.model import PipelineRunDetails
 from salus.pipelines.project import load_pipeline
@@ -112,6 +114,41 @@ def test_a_step_outlives_its_server(plane: Plane, tmp_path: Path) -> None:
     plane.start_server()
     done = plane.client.wait(run.id, 60)
     assert (done.run.state, done.steps[0].attempts) == ("succeeded", 1)
+
+
+def salus_command(plane: Plane, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from salus.cli.main import main; main()", *arguments]
+    return subprocess.run(command, env=plane.environment, capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_the_command_line_and_bad_requests(plane: Plane, tmp_path: Path) -> None:
+    plane.start_worker()
+    deployed = salus_command(plane, "pipelines", "deploy", "flows.py:summing", "--project", str(HERE))
+    assert (deployed.returncode, deployed.stdout) == (0, "summing, revision 1: 5 steps\n"), deployed.stderr
+    done = salus_command(plane, "pipelines", "run", "summing", "-p", "count=6", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert "join: succeeded" in done.stdout
+    run_id = done.stdout.split()[0]
+    assert "summing: succeeded" in salus_command(plane, "pipelines", "show", run_id).stdout
+    assert run_id in salus_command(plane, "pipelines", "runs").stdout
+    assert "flows.py:summing" in salus_command(plane, "pipelines", "list").stdout
+    wrong = salus_command(plane, "pipelines", "run", "summing", "-p", "count=many")
+    assert wrong.returncode != 0
+    assert "expected int, got 'many' - at $.parameters.count" in wrong.stderr
+    missing = salus_command(plane, "pipelines", "run", "nothing")
+    assert "there is no pipeline 'nothing'" in missing.stderr
+    assert "Traceback" not in wrong.stderr + missing.stderr
+    for body, path in (
+        ({"worker": "w", "limit": 1000}, "$.limit"),
+        ({"worker": "w", "wait_s": -1}, "$.wait_s"),
+        ({"worker": "w", "kind": ["x"]}, "$"),
+        ({}, "$"),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            plane.session.call("POST", "/api/v1/jobs/claim", body=body)
+        assert caught.value.path == path
+    with pytest.raises(InvalidInput, match="five fields"):
+        plane.client.schedule("summing", "often", "* * *")
 
 
 @pytest.mark.slow

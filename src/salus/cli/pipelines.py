@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from salus.kernel.clock import iso
 from salus.kernel.errors import InvalidInput, SalusError
@@ -20,6 +20,8 @@ from salus.sdk.session import Session
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Pipelines and their runs.")
 console = Console()
+
+_ID_CHARS = 30
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
@@ -123,7 +125,9 @@ def runs(
     if json:
         console.print_json(msgspec.json.encode(found).decode())
         return
-    table = Table("id", "pipeline", "state", "steps", "started", "error", box=None, pad_edge=False)
+    table = Table(
+        Column("id", min_width=_ID_CHARS), "pipeline", "state", "steps", "started", "error", box=None, pad_edge=False
+    )
     for row in found:
         done = f"{row.steps_done}/{row.steps}"
         table.add_row(row.id, row.pipeline, row.state, done, iso(row.created_ms), (row.error or "")[:80])

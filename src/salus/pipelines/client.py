@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class PipelinesClient:
         )
         return self._session.call("POST", path("pipelines", name, "runs"), body=body, expect=PipelineRun, once=True)
 
-    def runs(self, pipeline: str | None = None, limit: int = 100) -> list[PipelineRunSummary]:  # type: ignore[valid-type]
+    def runs(self, pipeline: str | None = None, limit: int = 100) -> Sequence[PipelineRunSummary]:
         """Runs, newest first."""
         query = {"pipeline": pipeline, "limit": limit}
         found = self._session.call("GET", path("pipeline-runs"), query=query, expect=Page[PipelineRunSummary])
