@@ -31,9 +31,7 @@ def look(database: SqlDatabase, job: jobs.Job) -> jobs.Job:
     return database.read(lambda reader: jobs.get(reader, job.id))
 
 
-def test_a_claimed_job_comes_with_its_payload_a_lease_and_an_epoch(
-    database: SqlDatabase, clock: FrozenClock
-) -> None:
+def test_a_claimed_job_comes_with_its_payload_a_lease_and_an_epoch(database: SqlDatabase, clock: FrozenClock) -> None:
     job = put(database, {"n": 1}, lease_s=20)
     (claimed,) = take(database)
     assert (claimed.id, claimed.payload, claimed.state) == (job.id, {"n": 1}, "running")
@@ -82,9 +80,7 @@ def test_a_stale_claim_writes_nothing(database: SqlDatabase, clock: FrozenClock,
     assert before.owner == "w2"
 
 
-def test_a_silent_workers_job_goes_to_another_and_counts_no_failure(
-    database: SqlDatabase, clock: FrozenClock
-) -> None:
+def test_a_silent_workers_job_goes_to_another_and_counts_no_failure(database: SqlDatabase, clock: FrozenClock) -> None:
     job = put(database, lease_s=10, max_attempts=1)
     take(database)
     clock.advance(seconds=9)
@@ -100,9 +96,7 @@ def test_a_silent_workers_job_goes_to_another_and_counts_no_failure(
     assert (again.id, again.epoch) == (job.id, 2)
 
 
-def test_a_job_that_takes_every_worker_with_it_is_dead_in_the_end(
-    database: SqlDatabase, clock: FrozenClock
-) -> None:
+def test_a_job_that_takes_every_worker_with_it_is_dead_in_the_end(database: SqlDatabase, clock: FrozenClock) -> None:
     job = put(database, lease_s=1)
     for _ in range(claims.MAX_LOSSES):
         assert len(take(database)) == 1
@@ -179,9 +173,7 @@ def test_cancel_ends_a_queued_job_at_once_and_tells_a_running_one(database: SqlD
     assert take(database) == []
 
 
-def test_a_cancelled_job_of_a_dead_worker_does_not_come_back(
-    database: SqlDatabase, clock: FrozenClock
-) -> None:
+def test_a_cancelled_job_of_a_dead_worker_does_not_come_back(database: SqlDatabase, clock: FrozenClock) -> None:
     job = put(database, lease_s=5)
     take(database)
     database.write(lambda tx: jobs.cancel(tx, job.id))
@@ -196,6 +188,16 @@ def test_a_released_job_is_due_at_once_and_unharmed(database: SqlDatabase) -> No
     database.write(lambda tx: claims.release(tx, job.id, 1))
     (again,) = take(database, owner="w2")
     assert (again.epoch, again.failures, again.losses) == (2, 0, 0)
+
+
+def test_a_job_that_comes_back_keeps_its_place(database: SqlDatabase, clock: FrozenClock) -> None:
+    lost, released = put(database, "lost", lease_s=5), put(database, "released")
+    take(database, 2)
+    put(database, "later")
+    clock.advance(seconds=6)
+    database.write(claims.sweep)
+    database.write(lambda tx: claims.release(tx, released.id, 1))
+    assert [job.id for job in take(database, 2)] == [lost.id, released.id]
 
 
 def test_progress_and_the_end_of_the_log_are_kept(database: SqlDatabase) -> None:

@@ -60,9 +60,9 @@ class Storm:
     def _strike(self) -> None:
         index = self.random.randrange(len(self.workers))
         victim = self.workers[index]
-        if self.random.random() < 0.5:
+        if self.blows["killed"] > self.blows["slept"]:
             victim.send_signal(signal.SIGSTOP)
-            nap_s = LEASE_S * self.random.uniform(1.2, 2.5)
+            nap_s = LEASE_S * self.random.uniform(1.3, 2.3)
             self.asleep.append((time.monotonic() + nap_s, victim))
             self.blows["slept"] += 1
         else:
@@ -147,7 +147,7 @@ def storm(plane: Plane, folder: Path, *, runs: int, seconds: float, workers: int
     attack = Storm(plane, workers, seed)
     started: dict[str, int] = {}
     for n in range(runs):
-        parameters = {"path": str(path), "n": n, "seconds": 0.6}
+        parameters = {"path": str(path), "n": n, "seconds": 1.0}
         started[plane.client.start("storm", parameters, idempotency_key=f"run {n}").id] = n
     while not path.exists():
         time.sleep(0.1)
@@ -162,8 +162,8 @@ def storm(plane: Plane, folder: Path, *, runs: int, seconds: float, workers: int
 
 
 def test_killed_workers_lose_nothing_and_repeat_nothing(plane: Plane, tmp_path: Path) -> None:
-    blows = storm(plane, tmp_path, runs=20, seconds=15, workers=2, seed=7)
-    assert blows["killed"] >= 3
+    blows = storm(plane, tmp_path, runs=14, seconds=15, workers=2, seed=7)
+    assert min(blows["killed"], blows["slept"]) >= 2
     assert blows["server killed"] == 1
     assert blows["begun"] > blows["recorded"], "the storm was too mild: no step was ever interrupted"
 
@@ -171,6 +171,6 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(plane: Plane, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_longer_storm(plane: Plane, tmp_path: Path, seed: int) -> None:
-    blows = storm(plane, tmp_path, runs=80, seconds=60, workers=3, seed=seed)
-    assert blows["killed"] >= 15
+    blows = storm(plane, tmp_path, runs=60, seconds=60, workers=3, seed=seed)
+    assert min(blows["killed"], blows["slept"]) >= 10
     assert blows["begun"] > blows["recorded"]

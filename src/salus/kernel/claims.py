@@ -50,9 +50,7 @@ class Settled(Record):
     first: bool
 
 
-def any_due(
-    reader: Reader, workspace: str, *, kinds: Sequence[str] = (), queues: Sequence[str] = ("default",)
-) -> bool:
+def any_due(reader: Reader, workspace: str, *, kinds: Sequence[str] = (), queues: Sequence[str] = ("default",)) -> bool:
     """Whether a claim would find something: asks without waiting for the writer."""
     return reader.row(_due(reader, workspace, kinds, queues).limit(1)) is not None
 
@@ -61,9 +59,7 @@ def _due(reader: Reader, workspace: str, kinds: Sequence[str], queues: Sequence[
     """Queued jobs whose time has come and whose concurrency key has room, first things first."""
     busy = (
         sa.select(table.c.concurrency_key, sa.func.count().label("running"))
-        .where(
-            table.c.state == "running", table.c.workspace == workspace, table.c.concurrency_key.is_not(None)
-        )
+        .where(table.c.state == "running", table.c.workspace == workspace, table.c.concurrency_key.is_not(None))
         .group_by(table.c.concurrency_key)
         .subquery()
     )
@@ -126,9 +122,7 @@ def claim(
     return claimed
 
 
-def _admit(
-    tx: Transaction, workspace: str, kinds: Sequence[str], queues: Sequence[str], limit: int
-) -> list[str]:
+def _admit(tx: Transaction, workspace: str, kinds: Sequence[str], queues: Sequence[str], limit: int) -> list[str]:
     """Ids of the first due jobs that fit beside each other; the first candidate always does."""
     chosen: list[str] = []
     joining: Counter[str] = Counter()
@@ -154,9 +148,7 @@ def heartbeat(tx: Transaction, job_id: str, epoch: int, progress: Progress | Non
     return Pulse(lease_until_ms=lease_until_ms, cancel=job.cancel_requested)
 
 
-def complete(
-    tx: Transaction, job_id: str, epoch: int, result: Any, progress: Progress | None = None
-) -> Settled:
+def complete(tx: Transaction, job_id: str, epoch: int, result: Any, progress: Progress | None = None) -> Settled:
     """Records the result, once: the same report again changes nothing and says so (`first` is False).
 
     Raises:
@@ -207,7 +199,7 @@ def release(tx: Transaction, job_id: str, epoch: int) -> Job:
     job = _held(tx, job_id, epoch)
     if job.cancel_requested:
         return jobs.end(tx, job, "cancelled", error="cancelled")
-    return jobs.requeue(tx, job, run_at_ms=tx.now_ms)
+    return jobs.requeue(tx, job)
 
 
 def sweep(tx: Transaction, *, workspace: str | None = None, limit: int = 500) -> list[Job]:
@@ -231,7 +223,7 @@ def _lose(tx: Transaction, job: Job) -> Job:
         return jobs.end(tx, job, "cancelled", error="cancelled", losses=losses)
     if losses >= MAX_LOSSES:
         return jobs.end(tx, job, "failed", error=error, losses=losses)
-    return jobs.requeue(tx, job, run_at_ms=tx.now_ms, losses=losses, error=error)
+    return jobs.requeue(tx, job, losses=losses, error=error)
 
 
 def backoff_s(job_id: str, failures: int, base_s: float) -> float:

@@ -207,9 +207,7 @@ def _check(
 def _by_key(reader: Reader, workspace: str, kind: str, key: str) -> Job | None:
     return reader.record(
         Job,
-        sa.select(table).where(
-            table.c.workspace == workspace, table.c.kind == kind, table.c.idempotency_key == key
-        ),
+        sa.select(table).where(table.c.workspace == workspace, table.c.kind == kind, table.c.idempotency_key == key),
     )
 
 
@@ -258,7 +256,7 @@ def cancel(tx: Transaction, job_id: str, actor: Actor | None = None) -> Job:
 
 
 def requeue(tx: Transaction, job: Job, **changes: Any) -> Job:
-    """Puts a claimed job back into the queue."""
+    """Puts a claimed job back into the queue, at its old place unless `run_at_ms` says otherwise."""
     return change(tx, job, state="queued", owner=None, lease_until_ms=None, **changes)
 
 
