@@ -142,10 +142,11 @@ class Sink(BaseHTTPRequestHandler):
         return self._send(200, json.dumps({"through_seq": batch["last_seq"]}).encode())
 
     def _send(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
 
 def free_port() -> int:

@@ -329,6 +329,18 @@ def start_plane(tmp_path: Path, control: Control) -> Iterator[Callable[..., Plan
 
 
 @pytest.fixture
+def make_classifier() -> Callable[..., tuple[Any, bytes]]:
+    """Makes a classifier on `signature`, as scikit-learn and as ONNX."""
+    return classifier
+
+
+@pytest.fixture
+def make_regressor() -> Callable[[], tuple[Any, bytes, Signature]]:
+    """Makes a regression on one matrix, as scikit-learn and as ONNX, with its signature."""
+    return regressor
+
+
+@pytest.fixture
 def signature() -> Signature:
     """What `onnx_models` take and give."""
     return SIGNATURE
