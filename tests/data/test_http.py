@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from litestar import Litestar
+from litestar.di import Provide
 
+from salus.data import routes as data_routes
 from salus.data.client import DataClient
 from salus.data.expectations import InRange
+from salus.features import routes as feature_routes
 from salus.kernel.errors import InvalidInput, NotFound
 from salus.kernel.schema import Column, Schema
+from salus.registry import routes as registry_routes
 from salus.sdk.session import path
 from salus.testing.servers import RunningServer
+from salus.web.access import provide_actor, provide_context
 
 FLIGHTS = pl.DataFrame(
     {
@@ -65,8 +71,10 @@ def test_older_rows_are_read_under_the_newer_schema(client: DataClient) -> None:
 
 def test_any_dataframe_will_do(client: DataClient) -> None:
     pandas = pytest.importorskip("pandas")
-    client.commit("p", pandas.DataFrame({"x": [1.5, None], "n": [1, 2]}))
-    assert client.read("p").rows() == [(1.5, 1), (None, 2)]
+    times = pandas.to_datetime(["2013-01-01", "2013-01-02"])
+    client.commit("p", pandas.DataFrame({"x": [1.5, None], "n": [1, 2], "s": ["a", None], "at": times}))
+    first = datetime(2013, 1, 1, tzinfo=UTC)
+    assert client.read("p").rows() == [(1.5, 1, "a", first), (None, 2, None, first + timedelta(days=1))]
     client.commit("d", {"x": [1, 2]})
     client.commit("r", [{"x": 1}, {"x": 2}])
     assert client.read("d").equals(client.read("r"))
@@ -98,3 +106,13 @@ def test_names_and_versions_that_are_not_there(client: DataClient, server: Runni
     assert caught.value.path == "$.expectations[0]"
     with pytest.raises(InvalidInput):
         server.session.call("GET", path("datasets", "flights", "versions"), query={"cursor": "x"})
+
+
+def test_the_routes_are_described() -> None:
+    app = Litestar(
+        route_handlers=[data_routes.router, feature_routes.router, registry_routes.router],
+        dependencies={"context": Provide(provide_context), "actor": Provide(provide_actor)},
+    )
+    paths = app.openapi_schema.to_schema()["paths"]
+    for route in ("datasets/{name}/versions", "features/views/{name}/rows", "models/{name}/versions"):
+        assert f"/api/v1/{route}" in paths

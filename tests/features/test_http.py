@@ -15,7 +15,6 @@ from salus.features.model import OnlineChanges, ServiceView
 from salus.kernel.errors import InvalidInput, NotFound
 from salus.kernel.schema import Column
 from salus.sdk.session import path
-from salus.server.dataplane.online import OnlineChanges as PlaneChanges
 from salus.server.dataplane.online import OnlineFeatures
 from salus.testing.servers import RunningServer
 
@@ -58,7 +57,7 @@ def test_training_and_serving_see_the_same_values(server: RunningServer, client:
             temp = None if chance.random() < 0.2 else float(chance.normal())
             pushed.append((origin, moment, temp, str(chance.choice(["clear", "rain"]))))
         client.push("weather", rows(*pushed))
-        news = msgspec.msgpack.decode(changes(server, cursor), type=PlaneChanges)
+        news = msgspec.msgpack.decode(changes(server, cursor), type=OnlineChanges)
         plane.apply(news.rows)
         cursor = news.cursor
         for _ in range(4):

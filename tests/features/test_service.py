@@ -110,6 +110,8 @@ def test_a_plane_that_reads_by_cursor_sees_every_change_once(database, actor, pu
     news = database.read(lambda r: service.online_changes(r, actor, rest.cursor, 100))
     assert [(row.key, row.values["temp"]) for row in news.rows] == [(["EWR"], 9.0)]
     assert database.read(lambda r: service.online_changes(r, actor, news.cursor, 100)).rows == []
+    strange = database.read(lambda r: service.online_changes(r, actor, news.cursor + 1, 100))
+    assert (len(strange.rows), strange.cursor) == (2, news.cursor)
     other = Actor(principal="bob", role="admin", workspace="other")
     assert database.read(lambda r: service.online_changes(r, other, 0, 100)).rows == []
 

@@ -18,7 +18,7 @@ Mode = Literal["append", "replace"]
 
 MAX_FILES = 1_000
 MAX_COLUMNS = 2_000
-MAX_CELLS = 500_000_000
+MAX_CELLS = 100_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -158,8 +158,12 @@ def _write_online(
 
 
 def online_changes(reader: Reader, actor: Actor, after: int, limit: int) -> OnlineChanges:
-    """Online rows written behind the cursor `after`, at most `limit`; all of them from `after` 0 on."""
+    """Online rows written behind the cursor `after`, at most `limit`; all of them from `after` 0 on.
+
+    A cursor that was never given out (of a database that was replaced since) counts as 0.
+    """
     head = store.head(reader, actor.workspace)
+    after = after if after <= head else 0
     packed = store.changes(reader, actor.workspace, after, limit)
     views = {view.name: view for view in list_views(reader, actor)} if packed else {}
     rows = []

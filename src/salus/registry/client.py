@@ -13,8 +13,8 @@ from salus.data.model import Profile
 from salus.data.profile import profile
 from salus.data.tables import schema_of
 from salus.data.validation import plain
-from salus.kernel.extras import load
 from salus.kernel.errors import InvalidInput
+from salus.kernel.extras import load
 from salus.kernel.schema import Column, Schema, Signature, Task
 from salus.registry.model import (
     ApprovalRule,

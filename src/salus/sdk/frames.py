@@ -30,4 +30,14 @@ def to_polars(frame: Any, path: str = "frame") -> pl.DataFrame:
             path=path,
         ) from error
     eager = native.collect() if isinstance(native, nw.LazyFrame) else native
-    return eager.to_polars()
+    try:
+        return eager.to_polars()
+    except ImportError:
+        return pl.DataFrame([_column(eager[name]) for name in eager.columns])
+
+
+def _column(column: nw.Series[Any]) -> pl.Series:
+    """A column by its values: the way that needs no PyArrow. What is NaN there because it is missing becomes null."""
+    missing = column.is_null().to_list()
+    values = column.to_list()
+    return pl.Series(column.name, [None if gone else one for one, gone in zip(values, missing, strict=True)])
