@@ -106,9 +106,7 @@ def declare_features(client: Client, year: Year) -> int:
         description="The register of planes.",
     )
     past = year.weather.filter(pl.col("event_time") < MARCH)
-    known = year.planes.with_columns(
-        event_time=pl.lit(_BEFORE_ALL_MS).cast(pl.Datetime("ms", "UTC"))
-    )
+    known = year.planes.with_columns(event_time=pl.lit(_BEFORE_ALL_MS).cast(pl.Datetime("ms", "UTC")))
     rows = client.features.push(WEATHER_VIEW, past).rows + client.features.push("plane", known).rows
     client.features.put_service("flight-delay", VIEWS, description="What the flight-delay model is given.")
     return rows
