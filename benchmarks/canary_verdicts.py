@@ -1,4 +1,4 @@
-"""Canary verdicts on streams whose truth is known: how often a healthy challenger is rolled back, how fast a sick one is.
+"""Canary verdicts where the truth is known: how often a healthy challenger is rolled back, how fast a sick one is.
 
 The same streams are judged by three rules, each looked at after every 50 rows: Salus's verdict; a z-test of the same
 margins at the same error probability, repeated at every look from 200 rows on; a fixed threshold on the observed
@@ -34,8 +34,8 @@ THRESHOLD_RATIO = 1.5
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """How the challenger differs: its probabilities are off by `shift`, `error_ratio` of its answers fail, `loss` is added
-    to its mean loss (and noise to each row's)."""
+    """How the challenger differs: its probabilities are off by `shift`, `error_ratio` of its answers fail, `loss` is
+    added to its mean loss (and noise to each row's)."""
 
     name: str
     shift: float = 0.0

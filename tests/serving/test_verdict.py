@@ -55,8 +55,8 @@ def simulated(
 
 
 def decided_at_the_margin(rng: np.random.Generator, strategy: Strategy) -> tuple[bool, bool]:
-    """Whether a challenger that is exactly at the margins of loss and errors is rolled back; by Salus, and by a z-test of
-    the loss that is repeated at every look."""
+    """Whether a challenger that is exactly at the margins of loss and errors is rolled back: by Salus, and by a z-test
+    of the loss that is repeated at every look."""
     margins = rules.MARGIN_OF_METRIC["brier"], strategy.error_margin_ratio
     evidence, seen = rules.begin(strategy), np.zeros(0)
     ours = naive = False
