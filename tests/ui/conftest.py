@@ -288,7 +288,7 @@ def _serve(server: RunningServer, run: str) -> str:
             metrics=metrics,
             reference=_reference(chance),
         )
-        gates = [NewGate(name="better than guessing", passed=True, reason="AUC 0.75 [0.74, 0.76]", evidence={"n": 900})]
+        gates = [NewGate(name="better-than-guessing", passed=True, reason="AUC 0.75 [0.74, 0.76]", evidence={"n": 900})]
         models.check_gates("delay", version.version, gates)
     endpoints = EndpointsClient(server.session)
     endpoints.put("delay", key_column="origin", label_delay_s=3_600.0, description="Departures")

@@ -25,7 +25,7 @@ export interface Chart {
   whole?: boolean;
 }
 
-const TITLES: Record<string, string> = { log_loss: "Log loss", auc: "AUC", brier: "Brier score", bias: "Bias", squared_error: "Squared error", absolute_error: "Absolute error", rmse: "RMSE", mae: "MAE", calibration_error: "Calibration error" };
+const TITLES: Record<string, string> = { log_loss: "Log loss", auc: "AUC", brier: "Brier score", squared_error: "Squared error", rmse: "Root of squared error", bias: "Bias", mae: "Mean absolute error" };
 const ORDER = Object.keys(TITLES);
 const WARD_METRICS = 2;
 const COLUMNS_DRAWN = 5;
@@ -47,9 +47,9 @@ export function signsOf(patient: Patient): Sign[] {
   const { latest, latest_mature: mature, trend } = patient;
   return [
     ...performance(patient, mature),
-    quality(latest, trend.broken ?? trend.findings ?? []),
-    movement("drift", "Input drift", latest ? furthest(latest.movements) : null, latest?.rows ?? null, trend.drift ?? trend.input_drift ?? []),
-    movement("output", "Output drift", latest?.output_movement ?? null, latest?.rows ?? null, trend.output_drift ?? trend.output ?? []),
+    quality(latest, trend.broken ?? []),
+    movement("drift", "Input drift", latest ? furthest(latest.movements) : null, latest?.rows ?? null, trend.drift ?? []),
+    movement("output", "Output drift", latest?.output_movement ?? null, latest?.rows ?? null, trend.output_drift ?? []),
     latency(latest, trend.latency_p99_ms ?? []),
     errors(latest, trend.error_ratio ?? []),
     labels(mature, trend.completeness ?? []),
@@ -197,5 +197,6 @@ export function eventsOf(annotations: readonly Annotation[]): ChartEvent[] {
 function kindOf(kind: string): ChartEvent["kind"] {
   if (/roll(ed)?_?back|rejected/i.test(kind)) return "rollback";
   if (/retrain/i.test(kind)) return "retraining";
+  if (/resolved/i.test(kind)) return "resolved";
   return /alarm|alert|drift/i.test(kind) ? "alarm" : "deployment";
 }

@@ -16,7 +16,7 @@ export interface Series {
 
 export interface ChartEvent {
   at: number;
-  kind: "alarm" | "deployment" | "retraining" | "rollback";
+  kind: "alarm" | "resolved" | "deployment" | "retraining" | "rollback";
   label: string;
   href?: string | null;
 }
