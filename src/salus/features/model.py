@@ -16,6 +16,7 @@ KEY_TYPES = ("string", "int")
 CREATED_MS = "created_ms"
 RESERVED = frozenset({CREATED_MS, "event_ms"})
 MAX_DEPTH = 1_000
+DEFAULT_DEPTH = 8
 
 
 class FeatureView(Record):
@@ -69,7 +70,7 @@ class PutView(Value):
     event_time: str
     features: tuple[Column, ...]
     ttl_s: float | None = None
-    online_depth: int = 8
+    online_depth: int = DEFAULT_DEPTH
     description: str = ""
 
 
@@ -117,10 +118,14 @@ class OnlineRow(Record):
 
 
 class OnlineChanges(Record):
-    """Changes in order; `cursor` goes back as `after` in the next call, which acknowledges these."""
+    """Changes in order; `cursor` goes back as `after` in the next call, which acknowledges these.
+
+    `depths`: of each view that has changes, how many of the newest rows of a key are to be kept.
+    """
 
     cursor: int
     rows: list[OnlineRow]
+    depths: dict[str, int] = {}
 
 
 class OnlineRead(Value):

@@ -178,7 +178,11 @@ def online_changes(reader: Reader, actor: Actor, after: int, limit: int) -> Onli
                 values=dict(zip(view.feature_names, values, strict=True)),
             )
         )
-    return OnlineChanges(cursor=packed[-1].seq if len(packed) == limit else head, rows=rows)
+    return OnlineChanges(
+        cursor=packed[-1].seq if len(packed) == limit else head,
+        rows=rows,
+        depths={name: views[name].online_depth for name in {row.view for row in packed}},
+    )
 
 
 def online_head(reader: Reader, actor: Actor) -> int:

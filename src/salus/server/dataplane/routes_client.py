@@ -151,5 +151,5 @@ class OnlineClient:
             changes = msgspec.msgpack.decode(body, type=OnlineChanges)
         except msgspec.ValidationError as error:
             raise invalid(error) from error
-        self._features.apply(changes.rows)
+        self._features.apply(changes)
         self.cursor = changes.cursor
