@@ -58,7 +58,7 @@ def test_training_and_serving_see_the_same_values(server: RunningServer, client:
             pushed.append((origin, moment, temp, str(chance.choice(["clear", "rain"]))))
         client.push("weather", rows(*pushed))
         news = msgspec.msgpack.decode(changes(server, cursor), type=OnlineChanges)
-        plane.apply(news.rows)
+        plane.apply(news)
         cursor = news.cursor
         for _ in range(4):
             origin, at = str(chance.choice(["EWR", "JFK", "LGA", "???"])), moment + int(chance.integers(-8, 90))
