@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from salus.data.client import DataClient
 from salus.data.expectations import InRange, NotNull
@@ -122,7 +122,7 @@ class Reader:
     def settle(self) -> None:
         """Waits until nothing is being loaded any more."""
         self.page.wait_for_selector("h1")
-        self.page.wait_for_function("!document.querySelector('main [aria-busy=true]')")
+        expect(self.page.locator("main [aria-busy=true]")).to_have_count(0, timeout=15_000)
 
     def violations(self) -> list[str]:
         """What axe finds: rule, element, reason."""

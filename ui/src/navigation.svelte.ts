@@ -1,6 +1,6 @@
 /** Where the reader is, and how they get elsewhere: the History API, no hash. */
 
-export const place = $state({ path: location.pathname, query: location.search });
+export const place = $state({ path: location.pathname, query: location.search, title: "" });
 
 function arrive(): void {
   place.path = location.pathname;
