@@ -232,22 +232,21 @@ class SqlDatabase:
     def _run_one(
         self, connection: Connection, transaction: Transaction, work: Callable[[Transaction], Any]
     ) -> tuple[bool, Any]:
-        savepoint = connection.begin_nested()
+        connection.exec_driver_sql("SAVEPOINT unit")
         try:
-            result = work(transaction)
+            outcome: tuple[bool, Any] = True, work(transaction)
         except sa.exc.DBAPIError as error:
             if error.connection_invalidated or self._dialect.translate(error) is not None:
                 raise
-            savepoint.rollback()
-            return False, error
+            outcome = False, error
         except Exception as error:  # noqa: BLE001 - carried to the caller, who waits for it
-            savepoint.rollback()
-            return False, error
+            outcome = False, error
         except BaseException as error:  # noqa: BLE001 - must end neither this thread nor the caller's event loop
-            savepoint.rollback()
-            return False, RuntimeError(f"a unit of work raised {type(error).__name__}")
-        savepoint.commit()
-        return True, result
+            outcome = False, RuntimeError(f"a unit of work raised {type(error).__name__}")
+        if not outcome[0]:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT unit")
+        connection.exec_driver_sql("RELEASE SAVEPOINT unit")
+        return outcome
 
     def _fail(self, batch: list[_Waiting], error: sa.exc.DBAPIError) -> None:
         if self._dialect.is_fatal(error):
