@@ -236,7 +236,7 @@ def backoff_s(job_id: str, failures: int, base_s: float) -> float:
     >>> 2.0 <= backoff_s("job_a", 3, 1.0) < 4.0
     True
     """
-    full_s = min(MAX_BACKOFF_S, base_s * 2.0 ** min(failures - 1, 60))
+    full_s = min(MAX_BACKOFF_S, base_s * 2.0 ** min(failures - 1, 1_000))
     seed = hashlib.sha256(f"{job_id}:{failures}".encode()).digest()
     return full_s * (0.5 + int.from_bytes(seed[:6], "big") / 2**49)
 
