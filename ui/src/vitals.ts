@@ -23,12 +23,15 @@ export interface Chart {
   series: Series[];
   levels: Level[];
   whole?: boolean;
+  /** Shown at once; the others on demand. */
+  main?: boolean;
 }
 
 const TITLES: Record<string, string> = { log_loss: "Log loss", auc: "AUC", brier: "Brier score", squared_error: "Squared error", rmse: "Root of squared error", bias: "Bias", mae: "Mean absolute error" };
 const ORDER = Object.keys(TITLES);
 const WARD_METRICS = 2;
 const COLUMNS_DRAWN = 5;
+const MAIN_METRICS = new Set(["log_loss", "auc", "squared_error", "mae"]);
 
 export const titleOf = (metric: string): string => TITLES[metric] ?? words(metric);
 const inOrder = (names: string[]): string[] => names.sort((a, b) => (ORDER.indexOf(a) + 1 || 99) - (ORDER.indexOf(b) + 1 || 99) || a.localeCompare(b));
@@ -134,7 +137,7 @@ export function chartsOf(vitals: Vitals): Chart[] {
     latencyChart(windows),
     errorChart(windows),
     volumeChart(windows),
-  ].filter((one) => one.series.some((line) => line.y.some((value) => value !== null)));
+  ].filter((one) => one.series.some((line) => line.y.some((value) => value !== null))).map((one) => ({ main: true, ...one }));
 }
 
 function estimates(label: string, windows: readonly Window[], pick: (one: Window) => Estimate | null | undefined, extra: Partial<Series> = {}): Series {
@@ -155,7 +158,7 @@ function metricChart(name: string, { windows, shadows }: Vitals): Chart {
   const others = Object.values(shadows).map((list, index) => estimates(`${list[0]?.version ?? "?"} in the shadow`, list, pick, { dashed: true, tone: `series-${index + 2}` })).filter((one) => one.x.length > 0);
   const rows = (live.n ?? []).reduce<number>((sum, n) => sum + (n ?? 0), 0);
   const versions = [...new Set(windows.map((one) => one.version))];
-  return { name, title: titleOf(name), unit: "", series: [live, ...others], levels: [], caption: `${count(live.x.length)} windows with labels, n=${count(rows)}; the band is each window's interval. Answered by ${versions.slice(0, 6).join(", ")}${versions.length > 6 ? " and others" : ""}.` };
+  return { name, title: titleOf(name), unit: "", main: MAIN_METRICS.has(name), series: [live, ...others], levels: [], caption: `${count(live.x.length)} ${live.x.length === 1 ? "window" : "windows"} with labels, n=${count(rows)}; the band is each window's interval. Answered by ${versions.slice(0, 6).join(", ")}${versions.length > 6 ? " and others" : ""}.` };
 }
 
 function harmChart(windows: readonly Window[]): Chart {
