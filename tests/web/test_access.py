@@ -49,7 +49,7 @@ def routes_of(server: RunningServer) -> list[tuple[str, str, str]]:
         for handler in getattr(route, "route_handlers", []):
             if "permission" not in handler.opt:
                 continue
-            address = "/".join("x" if part.startswith("{") else part for part in route.path_format.split("/"))
+            address = "/".join("1" if part.startswith("{") else part for part in route.path_format.split("/"))
             found += [(method, address, handler.opt["permission"]) for method in handler.http_methods]
     return [route for route in found if route[0] not in {"HEAD", "OPTIONS"}]
 

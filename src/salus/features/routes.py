@@ -96,7 +96,8 @@ async def online_changes(
     async def look() -> OnlineChanges:
         return await context.read(service.online_changes, actor, after, _CHANGES)
 
-    return Response(msgspec.msgpack.encode(await feed.wait(look, wait_s)), media_type=_MSGPACK)
+    changes = await context.waiting.until(look, lambda found: bool(found.rows), wait_s)
+    return Response(msgspec.msgpack.encode(changes), media_type=_MSGPACK)
 
 
 @get("/features/online/acknowledged", permission="read", summary="How far each data plane has read")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from litestar.params import Parameter
@@ -28,7 +27,7 @@ from salus.web.routing import delete, get, post, put, slice_router
 
 IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
 
-_POLL_S = 0.1
+_LOOK_AGAIN_S = 0.2
 
 
 @put("/pipelines/{name:str}", permission="write", summary="Deploy a pipeline")
@@ -110,13 +109,11 @@ async def remove_schedule(context: Context, actor: Actor, name: str, schedule: s
 @post("/jobs/claim", permission="operate", summary="Take work (for workers)")
 async def claim_jobs(context: Context, actor: Actor, data: ClaimJobs) -> list[Job]:
     """Waits for work at most `wait_s` seconds."""
-    loop = asyncio.get_running_loop()
-    until_s = loop.time() + data.wait_s
-    while not (claimed := await context.write(work.claim, actor, data)) and loop.time() < until_s:
-        await asyncio.sleep(_POLL_S)
-        while not await context.read(work.any_due, actor, data) and loop.time() < until_s:
-            await asyncio.sleep(_POLL_S)
-    return claimed
+
+    async def look() -> list[Job]:
+        return await context.write(work.claim, actor, data) if await context.read(work.any_due, actor, data) else []
+
+    return await context.waiting.until(look, bool, data.wait_s, look_again_s=_LOOK_AGAIN_S)
 
 
 @get("/jobs", permission="read", summary="Jobs, newest first")

@@ -147,7 +147,9 @@ class Session:
             raise _error(response.status, response.data, url)
         return response.data
 
-    def download(self, path: str, query: Mapping[str, Any] | None = None, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
+    def download(
+        self, path: str, query: Mapping[str, Any] | None = None, chunk_bytes: int = 1 << 20
+    ) -> Iterator[bytes]:
         """The answer's bytes in pieces."""
         url = self._url(path, query)
         try:

@@ -7,13 +7,16 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import metadata as package
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
 from salus.kernel.subscriptions import Dispatcher
+from salus.monitoring.evaluator import Evaluator
 from salus.pipelines.scheduler import Scheduler
+from salus.server.maintenance import Maintenance
 from salus.server.page import page_router
 from salus.server.wiring import ROUTERS, subscriptions
 from salus.web.access import HostCheck, guard, provide_actor, provide_context
@@ -30,12 +33,18 @@ def make_app(context: Context) -> Litestar:
     async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
         dispatcher = Dispatcher(context.database, subscriptions(context))
         scheduler = Scheduler(context.database)
+        evaluator = Evaluator(context.database, context.segments, context.blobs)
+        maintenance = Maintenance(context.database, context.segments)
         await context.live.start()
         dispatcher.start()
         scheduler.start()
+        evaluator.start()
+        maintenance.start()
         try:
             yield
         finally:
+            maintenance.stop()
+            evaluator.stop()
             scheduler.stop()
             dispatcher.stop()
             await context.live.stop()
@@ -51,7 +60,11 @@ def make_app(context: Context) -> Litestar:
         middleware=[DefineMiddleware(HostCheck, settings=context.settings)],
         lifespan=[lifespan],
         openapi_config=OpenAPIConfig(
-            title="Salus", version=package.version("salus-mlops"), path="/schema", use_handler_docstrings=True
+            title="Salus",
+            version=package.version("salus-mlops"),
+            openapi_router=Router("/schema", route_handlers=[], opt={"permission": "public"}),
+            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
+            use_handler_docstrings=True,
         ),
         request_max_body_size=context.settings.max_body_bytes,
         logging_config=None,

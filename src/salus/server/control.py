@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 from pathlib import Path
 
 import uvicorn
@@ -12,10 +13,25 @@ from salus.kernel.errors import InvalidInput
 from salus.kernel.settings import Settings
 from salus.server.app import make_app
 from salus.server.wiring import open_context
+from salus.web.context import Context
 
 log = logging.getLogger("salus.server")
 
 _GRACE_S = 5
+
+
+class ControlPlane(uvicorn.Server):
+    """A server that, told to stop, first lets go those who only wait for news."""
+
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
+        super().__init__(config)
+        self._context = context
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends long polls and live feeds, then lets requests under way finish."""
+        self._context.waiting.close()
+        self._context.live.close()
+        await super().shutdown(sockets)
 
 
 def run_server(settings: Settings) -> None:
@@ -31,7 +47,7 @@ def run_server(settings: Settings) -> None:
     Path(settings.home).mkdir(parents=True, exist_ok=True)
     context = open_context(settings)
     try:
-        uvicorn.run(
+        config = uvicorn.Config(
             make_app(context),
             host=settings.host,
             port=settings.port,
@@ -42,6 +58,7 @@ def run_server(settings: Settings) -> None:
             timeout_graceful_shutdown=_GRACE_S,
             server_header=False,
         )
+        ControlPlane(config, context).run()
     finally:
         context.database.close()
 

@@ -29,7 +29,6 @@ IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
 MSGPACK = "application/vnd.msgpack"
 ARROW = "application/vnd.apache.arrow.file"
 _LONGEST_WAIT_S = 30.0
-_POLL_S = 0.2
 _RETRIES = 5
 
 
@@ -169,15 +168,12 @@ async def routes(
     """As msgpack, as soon as its epoch is another than `after`; 204 when nothing is new within `wait_s`."""
     if not 0 <= wait_s <= _LONGEST_WAIT_S:
         raise InvalidInput(f"wait_s must be between 0 and {_LONGEST_WAIT_S:g}, got {wait_s}", path="wait_s")
-    until = asyncio.get_running_loop().time() + wait_s
-    while True:
-        table = await context.read(endpoints.routes_after, actor, after)
-        if table is not None:
-            return Response(msgspec.msgpack.encode(table), media_type=MSGPACK)
-        left = until - asyncio.get_running_loop().time()
-        if left <= 0:
-            return Response(b"", status_code=204, media_type=MSGPACK)
-        await asyncio.sleep(min(_POLL_S, left))
+    table = await context.waiting.until(
+        lambda: context.read(endpoints.routes_after, actor, after), lambda found: found is not None, wait_s
+    )
+    if table is None:
+        return Response(b"", status_code=204, media_type=MSGPACK)
+    return Response(msgspec.msgpack.encode(table), media_type=MSGPACK)
 
 
 @post("/serving/planes", permission="write", summary="A data plane reports")

@@ -15,6 +15,7 @@ from salus.kernel.clock import Clock
 from salus.kernel.settings import Settings
 from salus.sdk.session import Session
 from salus.server.app import make_app
+from salus.server.control import ControlPlane
 from salus.server.wiring import open_context
 from salus.web.context import Context
 
@@ -47,9 +48,8 @@ def running_server(settings: Settings, clock: Clock | None = None) -> Iterator[R
     """A control plane on a free loopback port, in a thread of this process."""
     Path(settings.home).mkdir(parents=True, exist_ok=True)
     context = open_context(settings, clock)
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(context), host="127.0.0.1", port=0, log_level="warning", loop="uvloop")
-    )
+    config = uvicorn.Config(make_app(context), host="127.0.0.1", port=0, log_level="warning", loop="uvloop")
+    server = ControlPlane(config, context)
     thread = threading.Thread(target=server.run, name="salus-test-server", daemon=True)
     thread.start()
     try:

@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any, Literal
 
+import msgspec
+
 from salus.kernel.errors import InvalidInput
 from salus.kernel.sql import Event
 from salus.kernel.structs import Record, Value
@@ -124,7 +126,7 @@ class StartRun(Value):
     name: str = ""
     parameters: dict[str, Any] = {}
     tags: dict[str, str] = {}
-    context: RunContext = RunContext()
+    context: RunContext = msgspec.field(default_factory=RunContext)
     parent_run_id: str | None = None
     started_ms: int | None = None
 

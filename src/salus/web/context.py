@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from salus.kernel.segments import Segments
-
 from salus.kernel.clock import Clock
 from salus.kernel.idempotency import once
 from salus.kernel.identity import Actor
 from salus.kernel.policy import Gate
 from salus.kernel.ports import Blobs, Database, KeyValue
+from salus.kernel.segments import Segments
 from salus.kernel.settings import Settings
 from salus.kernel.sql import Reader, Transaction
 from salus.web.live import Live
+from salus.web.waiting import Waiting
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,6 +33,7 @@ class Context:
         key_value: KeyValue,
         gate: Gate,
         live: Live,
+        waiting: Waiting,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -41,6 +42,7 @@ class Context:
         self.key_value = key_value
         self.gate = gate
         self.live = live
+        self.waiting = waiting
 
     @property
     def clock(self) -> Clock:

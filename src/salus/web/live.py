@@ -37,6 +37,7 @@ class Live:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._seq = 0
+        self._closing = False
 
     async def start(self) -> None:
         """Begins to follow the ledger from its present end."""
@@ -56,6 +57,11 @@ class Live:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    def close(self) -> None:
+        """Lets the listeners go. Must be called on the event loop that serves them."""
+        self._closing = True
+        self._publish(Signal(kind="closing", data={}))
 
     def notify(self, kind: str, workspace: str, **data: Any) -> None:
         """Tells listeners something that is not in the ledger, such as "run X has new points"."""
@@ -77,7 +83,7 @@ class Live:
                 ):
                     sent = entry.seq
                     yield _signal(entry)
-            while True:
+            while not self._closing:
                 try:
                     signal = await asyncio.wait_for(queue.get(), _PING_S)
                 except TimeoutError:

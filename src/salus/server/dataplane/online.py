@@ -1,7 +1,7 @@
 """Online features in this process's memory, fed by the control plane's changes; looked up as of a moment.
 
-For each view and key the last few values (as many as the view's depth) are kept in order of event time, so that a replay of the past gets the
-value that was the newest then and never one from its future.
+For each view and key the last few values (as many as the view's depth) are kept in order of event time, so that a
+replay of the past gets the value that was the newest then and never one from its future.
 """
 
 from __future__ import annotations
