@@ -113,6 +113,8 @@ async def claim_jobs(context: Context, actor: Actor, data: ClaimJobs) -> list[Jo
     async def look() -> list[Job]:
         return await context.write(work.claim, actor, data) if await context.read(work.any_due, actor, data) else []
 
+    if claimed := await context.write(work.claim, actor, data):
+        return claimed
     return await context.waiting.until(look, bool, data.wait_s, look_again_s=_LOOK_AGAIN_S)
 
 
