@@ -20,6 +20,9 @@ class TestMemoryBlobs(BlobsConformance):
     def blobs(self) -> MemoryBlobs:
         return MemoryBlobs()
 
+    def damage(self, blobs: MemoryBlobs, digest: str) -> None:
+        blobs._held[digest] = (b"other", 0)
+
 
 def test_memory_is_bounded_and_the_longest_unused_goes_first() -> None:
     key_value = MemoryKeyValue(max_bytes=10 * 1_300)
