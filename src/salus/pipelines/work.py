@@ -71,12 +71,12 @@ class ReleaseJob(Value):
 
 
 def any_due(reader: Reader, actor: Actor, body: ClaimJobs) -> bool:
-    """Whether a claim would find something."""
+    """Whether a claim would find something. Raises `InvalidInput` where the claim would."""
+    _check(body)
     return claims.any_due(reader, actor.workspace, kinds=body.kinds, queues=body.queues)
 
 
-def claim(tx: Transaction, actor: Actor, body: ClaimJobs) -> list[Job]:
-    """Hands out due jobs of the actor's workspace."""
+def _check(body: ClaimJobs) -> None:
     laws = (
         (1 <= body.limit <= MAX_CLAIM, "limit", f"1 to {MAX_CLAIM}", body.limit),
         (0 <= body.wait_s <= MAX_WAIT_S, "wait_s", f"0 to {MAX_WAIT_S:g}", body.wait_s),
@@ -86,6 +86,11 @@ def claim(tx: Transaction, actor: Actor, body: ClaimJobs) -> list[Job]:
     for holds, name, law, value in laws:
         if not holds:
             raise InvalidInput(f"{name} must be {law}, got {value!r}", path=f"$.{name}")
+
+
+def claim(tx: Transaction, actor: Actor, body: ClaimJobs) -> list[Job]:
+    """Hands out due jobs of the actor's workspace. Raises `InvalidInput`."""
+    _check(body)
     return claims.claim(
         tx,
         body.worker,
