@@ -148,9 +148,7 @@ def main() -> int:
         sys.stderr.write(f"The page could not be built: {error}\n")
         return 1
     where = STATIC.relative_to(ROOT)
-    sys.stdout.write(
-        f"The page is built into {where}.\n" if built else f"The page in {where} is up to date.\n"
-    )
+    sys.stdout.write(f"The page is built into {where}.\n" if built else f"The page in {where} is up to date.\n")
     return 0
 
 

@@ -43,9 +43,7 @@ DAYS = 6
 ROWS_A_DAY = 240
 
 SIGNATURE = Signature(
-    inputs=Schema(
-        columns=(Column(name="origin", dtype="string", nullable=False), Column(name="temp", dtype="float"))
-    ),
+    inputs=Schema(columns=(Column(name="origin", dtype="string", nullable=False), Column(name="temp", dtype="float"))),
     outputs=Schema(columns=(Column(name="probability", dtype="float", nullable=False),)),
     task="binary",
 )

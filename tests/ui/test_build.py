@@ -83,7 +83,9 @@ def test_the_lock_file_names_no_registry() -> None:
 def test_the_pure_parts_of_the_page(built: Path, hatch_build: ModuleType) -> None:
     """The tests of `ui/tests` with Node's own runner."""
     node = hatch_build.node_binary()
-    ended = subprocess.run([node, "--test", "tests/*.test.js"], cwd=hatch_build.UI, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [node, "--test", "tests/*.test.js"], cwd=hatch_build.UI, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
