@@ -1,1 +1,1 @@
-"""Monitoring: windows, detectors, alerts, diagnosis."""
+"""The doctor: watches, windows, alerts and diagnoses. Harm may alarm; movement is only evidence."""

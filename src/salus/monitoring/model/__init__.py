@@ -1,0 +1,1 @@
+"""The nouns of monitoring: watches, windows, alerts, diagnoses."""

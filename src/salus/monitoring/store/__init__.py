@@ -1,0 +1,1 @@
+"""How monitoring keeps what it knows: tables and statements, no rules."""
