@@ -32,7 +32,6 @@ export function href(node: string): string | null {
     case "endpoint": return `/endpoints/${safe}`;
     case "rollout": return `/rollouts/${safe}`;
     case "alert": return `/alerts/${safe}`;
-    case "retraining": return `/retrainings/${safe}`;
     default: return null;
   }
 }
