@@ -66,9 +66,7 @@ def test_an_unlawful_expression_is_refused(expression: str) -> None:
 def field(low: int, high: int) -> st.SearchStrategy[str]:
     number = st.integers(low, high)
     span = st.tuples(number, number).map(lambda pair: f"{min(pair)}-{max(pair)}")
-    stepped = st.tuples(st.one_of(st.just("*"), span), st.integers(1, 20)).map(
-        lambda pair: f"{pair[0]}/{pair[1]}"
-    )
+    stepped = st.tuples(st.one_of(st.just("*"), span), st.integers(1, 20)).map(lambda pair: f"{pair[0]}/{pair[1]}")
     one = st.one_of(number.map(str), span, stepped)
     return st.one_of(st.just("*"), st.lists(one, min_size=1, max_size=3).map(",".join))
 
