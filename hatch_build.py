@@ -107,7 +107,7 @@ def _node(script: Path, *arguments: str | Path) -> None:
     command = [node, str(script), *map(str, arguments)]
     path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     ended = subprocess.run(
-        command, cwd=UI, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        command, cwd=UI, env={"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path}, capture_output=True, text=True, check=False
     )
     if ended.returncode != 0:
         raise UiBuildError(
