@@ -20,37 +20,34 @@ DAY_MS = 86_400_000
 
 
 @salus.step(retries=1)
-def collect(endpoint: str, until_ms: int | None, excluded: list[list[int]]) -> pl.DataFrame:
-    """All labelled rows known before `until_ms`: the dataset's with its features as of departure, then the log's."""
+def collect(endpoint: str, until_ms: int | None, holdout_days: float, excluded: list[list[int]]) -> pl.DataFrame:
+    """All labelled rows up to the hold-out's end: the dataset's with features as of departure, then the log's."""
     client = salus.connect()
     recorded = client.data.read(DATASET).filter(pl.col(model.LABEL).is_not_null())
     joined = client.features.history_join(recorded, VIEWS).with_columns(
         event_ms=pl.col("event_time").dt.epoch("ms"), label=pl.col(model.LABEL).cast(pl.Float64)
     )
     rows = _typed(joined)
-    if endpoint:
-        end_ms = until_ms if until_ms is not None else int(time.time() * 1_000)
-        logged = client.endpoints.outcomes(endpoint, from_ms=_next_ms(rows), to_ms=end_ms)
+    if endpoint and until_ms is not None:
+        end_ms = until_ms + int(holdout_days * DAY_MS)
+        logged = client.endpoints.outcomes(endpoint, from_ms=_newest_ms(rows) + 1, to_ms=end_ms)
         live = logged.filter((pl.col("role") == "live") & pl.col("label").is_not_null())
         renamed = live.rename({f"in.{name}": name for name in model.FEATURES})
         rows = pl.concat([rows, _typed(renamed)])
     for start_ms, end_ms in excluded:
         rows = rows.filter(~pl.col("event_ms").is_between(start_ms, end_ms, closed="left"))
-    if until_ms is not None:
-        rows = rows.filter(pl.col("event_ms") < until_ms)
     return rows.sort("event_ms")
 
 
 @salus.step(outputs=("graph", "reference", "metrics", "run"))
-def train(rows: pl.DataFrame, holdout_days: float, sabotage: str) -> tuple[bytes, pl.DataFrame, dict[str, float], str]:
-    """Fits on all but the last `holdout_days`, judges on them, and logs the run."""
-    newest: int = rows["event_ms"].max()  # type: ignore[assignment]
-    cut = newest - int(holdout_days * DAY_MS)
+def train(
+    rows: pl.DataFrame, until_ms: int | None, holdout_days: float, sabotage: str
+) -> tuple[bytes, pl.DataFrame, dict[str, float], str]:
+    """Fits on the rows before `until_ms` (default: before the last `holdout_days`), judges on the rest, logs a run."""
+    cut = until_ms if until_ms is not None else _newest_ms(rows) - int(holdout_days * DAY_MS)
     fitted_on, held_out = rows.filter(pl.col("event_ms") < cut), rows.filter(pl.col("event_ms") >= cut)
-    parameters = {"rows": fitted_on.height, "holdout_days": holdout_days, "features": ",".join(model.FEATURES)}
-    with salus.run(
-        "flight-delay", name=f"train to {_date(newest)}", parameters=parameters, tags=_tags(sabotage)
-    ) as run:
+    parameters = {"rows": fitted_on.height, "trained_until": _date(cut), "features": ",".join(model.FEATURES)}
+    with salus.run("flight-delay", name=f"train to {_date(cut)}", parameters=parameters, tags=_tags(sabotage)) as run:
         began = time.process_time()
         pipeline = model.train(_labelled(_sabotaged(fitted_on, sabotage)))
         run.log({"training_cpu_s": time.process_time() - began})
@@ -110,11 +107,13 @@ def train_flight_delay(
 ) -> Any:
     """Collect, train, register.
 
-    `endpoint`: use its logged, labelled predictions too. `until_ms`: nothing after it. `excluded`: stretches of event
-    time with broken inputs, `[start_ms, end_ms]` each. `sabotage`: for the demo's forced case only.
+    `until_ms`: trained on what happened before it, held out is what came in the `holdout_days` after it; without it the
+    last days of the dataset are held out. `endpoint`: its logged, labelled predictions are learned from too.
+    `excluded`: stretches of event time with broken inputs, `[start_ms, end_ms]` each. `sabotage`: for the demo's forced
+    case only.
     """
-    rows = collect(endpoint, until_ms, excluded)
-    graph, reference, metrics, run = train(rows, holdout_days, sabotage)  # type: ignore[misc]
+    rows = collect(endpoint, until_ms, holdout_days, excluded)
+    graph, reference, metrics, run = train(rows, until_ms, holdout_days, sabotage)
     return register(graph, reference, metrics, run, count(rows))
 
 
@@ -155,9 +154,9 @@ def _tags(sabotage: str) -> dict[str, str]:
     return {"forced": sabotage} if sabotage else {}
 
 
-def _next_ms(rows: pl.DataFrame) -> int:
+def _newest_ms(rows: pl.DataFrame) -> int:
     newest: int = rows["event_ms"].max()  # type: ignore[assignment]
-    return newest + 1
+    return newest
 
 
 def _date(event_ms: int) -> str:
