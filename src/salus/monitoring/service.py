@@ -187,3 +187,9 @@ def acknowledge(tx: Transaction, actor: Actor, alert_id: str) -> Alert:
     news = AlertAcknowledged(alert=alert_id, endpoint=before.endpoint)
     tx.emit(actor, before.subject, news, before=before, after=after)
     return after
+
+
+def reach(reader: Reader, actor: Actor, endpoint: str) -> tuple[int, int, int] | None:
+    """First and last event time that the endpoint has seen, and how many labels it got; None before any traffic."""
+    found = store.traffic_of(reader, actor.workspace, endpoint)
+    return None if found is None else (found.first_ms, found.watermark_ms, found.labels)

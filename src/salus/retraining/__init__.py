@@ -1,1 +1,1 @@
-"""Retraining: policies that turn an alarm into a better model."""
+"""Retraining by policy: an alarm starts a pipeline, the candidate is compared, rolled out, promoted or turned down."""

@@ -18,6 +18,8 @@ from salus.pipelines import routes as pipeline_routes
 from salus.registry import routes as registry_routes
 from salus.server import status
 from salus.server.migrations.migrate import migrate
+from salus.retraining import progress as retraining_progress
+from salus.retraining import routes as retraining_routes
 from salus.serving import routes as serving_routes
 from salus.serving.service import watch
 from salus.tracking import routes as tracking_routes
@@ -37,6 +39,7 @@ ROUTERS: tuple[Router, ...] = (
     pipeline_routes.router,
     serving_routes.router,
     monitoring_routes.router,
+    retraining_routes.router,
     status.router,
     status.health_router,
 )
@@ -61,4 +64,8 @@ def open_context(settings: Settings, clock: Clock | None = None) -> Context:
 
 def subscriptions(context: Context) -> list[Subscription]:
     """Who wants to know what."""
-    return [watch.SUBSCRIPTION, *watching.SUBSCRIPTIONS]
+    return [
+        watch.SUBSCRIPTION,
+        *watching.SUBSCRIPTIONS,
+        *retraining_progress.subscriptions(context.gate),
+    ]

@@ -25,7 +25,7 @@ from salus.sdk.session import Session, path
 
 log = logging.getLogger("salus.worker")
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {"compare_candidate": "salus.retraining.compare:compare_candidate"}
 """Built-in kinds of jobs: kind -> `module:function`, called as `function(payload, session)` in a child process."""
 
 _CLAIM_WAIT_S = 2.0

@@ -1,7 +1,7 @@
 """An endpoint with a known truth behind it: a stream of days whose faults and changes a test chooses.
 
-The model says `sigmoid(-1 + 1.5 x)`. On quiet days that is the truth; `temp` (°F, read in steps of 0.1 °C) and `carrier`
-mean nothing. Everything goes over HTTP as a data plane and a client would send it.
+The model says `sigmoid(-1 + 1.5 x)`. On quiet days that is the truth; `temp` (°F, read in steps of 0.1 °C) and
+`carrier` mean nothing. Everything goes over HTTP as a data plane and a client would send it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ SIGNATURE = Signature(
 
 
 class Truth(msgspec.Struct, frozen=True):
-    """What is true of a day: the label's log odds are `intercept + slope * x`, `x` is around `centre`, `temp` around
-    `warmth` °C; `unknown` is the share of `temp` that is missing, `celsius`: it comes in °C; `from_hour`: since when."""
+    """What is true of a day: the label's log odds are `intercept + slope * x`, `x` is around `centre`, `temp`
+    around `warmth` °C; `unknown` is the share of `temp` that is missing, `celsius`: it comes in °C, both from
+    `from_hour` on; `failing` is the share of rows that the model fails on."""
 
     intercept: float = -1.0
     slope: float = 1.5
