@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from salus.kernel.errors import InvalidInput
 from salus.monitoring.client import MonitoringClient
 from salus.retraining.client import RetrainingClient
 from salus.retraining.model import DAY_S, Gate, PutPolicy
+from salus.sdk.session import path
 from salus.serving.model.rollouts import Strategy
 from salus.testing.clinic import DAY_MS, ENDPOINT, FIRST_DAY, MODEL, Truth
 from salus.testing.servers import RunningServer
@@ -91,3 +93,26 @@ def test_broken_input_starts_nothing_and_says_so(hospital, ward, policies) -> No
 def test_a_policy_cannot_retrain_on_broken_input(hospital, ward, policies) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InvalidInput, match="learn the fault"):
         PutPolicy(pipeline="train_delay", causes=("broken_input",))
+
+
+def test_a_person_approves_where_the_policy_asks_for_it(hospital, ward, policies) -> None:  # type: ignore[no-untyped-def]
+    begin(hospital, ward, policies, msgspec.structs.replace(POLICY, automatic=False))
+    hospital.learned = (0.2, 0.7)
+    for day in range(4, 8):
+        hospital.live_day(day, CHANGED)
+    hospital.eventually(lambda: (ward.watch(ENDPOINT).mature_ms or 0) >= (FIRST_DAY + 7) * DAY_MS)
+    policies.retrain(MODEL, "the world changed")
+    (found,) = hospital.eventually(lambda: [r for r in policies.retrainings(MODEL) if r.state == "approving"])
+    assert hospital.detail().rollout is None
+    hospital.models.decide(MODEL, found.candidate, "approved", "looked at it")
+    (found,) = hospital.eventually(lambda: [r for r in policies.retrainings(MODEL) if r.state == "rolling_out"])
+    assert "approved: looked at it" in [step.reason for step in found.decisions]
+
+
+def test_a_pipeline_that_fails_ends_the_retraining(hospital, ward, policies) -> None:  # type: ignore[no-untyped-def]
+    begin(hospital, ward, policies, msgspec.structs.replace(POLICY, min_labelled=1))
+    started = policies.retrain(MODEL)
+    hospital.session.call("POST", path("pipeline-runs", started.pipeline_run, "cancel"))
+    (found,) = hospital.eventually(lambda: [r for r in policies.retrainings(MODEL) if r.state == "failed"])
+    assert "cancelled" in found.reason
+    assert hospital.detail().rollout is None

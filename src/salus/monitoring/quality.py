@@ -37,6 +37,8 @@ _JUMP = 0.10
 _STEPS = 2.0
 _FAR_STEPS = 6.0
 _LEAST = 0.1
+_CONVERTED = 0.05
+_ENOUGH_RECENT = 3
 _STRANGE = 0.2
 _OUT = 0.05
 
@@ -189,8 +191,9 @@ def _converted_values(
     recent: Sequence[ColumnSummary],
     times: NDArray[np.int64],
 ) -> Finding | None:
-    before = max([profile.worst_unseen, *(window.unseen_ratio for window in recent)])
-    limit = min(0.9, before + _JUMP)
+    shown = [window.unseen_ratio for window in recent]
+    before = max(shown) if len(shown) >= _ENOUGH_RECENT else max([profile.worst_unseen, *shown])
+    limit = min(0.9, before + _CONVERTED)
     if not known or summary.unseen_ratio <= limit:
         return None
     present = ~np.isnan(values)
@@ -198,8 +201,8 @@ def _converted_values(
     if way is None:
         return None
     strange = present & ~is_known(np.nan_to_num(values), known)
-    shown = example(way, np.sort(values[strange]))
-    return _unit_finding(profile, way.name, shown, summary.unseen_ratio, limit, "share of values never seen before",
+    told = example(way, np.sort(values[strange]))
+    return _unit_finding(profile, way.name, told, summary.unseen_ratio, limit, "share of values never seen before",
                          onset_ms(strange, times))  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def count_predictions(tx: Transaction, entry: Entry) -> None:
 
 def count_labels(tx: Transaction, entry: Entry) -> None:
     """Counts labels, so that the evaluator looks whether a window is ripe."""
-    store.add_labels(tx, entry.workspace, entry.data["endpoint"], entry.data["rows"], entry.data["max_event_ms"])
+    store.add_labels(tx, entry.workspace, entry.data["endpoint"], entry.data["rows"])
 
 
 def count_traffic(tx: Transaction, entry: Entry) -> None:

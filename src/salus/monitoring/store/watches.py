@@ -164,13 +164,12 @@ def add_rows(tx: Transaction, workspace: str, endpoint: str, rows: int, first_ms
     )
 
 
-def add_labels(tx: Transaction, workspace: str, endpoint: str, labels: int, last_ms: int) -> None:
-    """Counts labels that came in; their time moves the watermark, too: a day without predictions ends as well."""
+def add_labels(tx: Transaction, workspace: str, endpoint: str, labels: int) -> None:
+    """Counts labels that came in. Their time does not move the watermark: predictions of before may still come."""
     known = (traffic.c.workspace == workspace, traffic.c.endpoint == endpoint)
     before = traffic_of(tx, workspace, endpoint)
     if before is not None:
-        values = {"labels": before.labels + labels, "watermark_ms": max(before.watermark_ms, last_ms)}
-        tx.execute(sa.update(traffic).where(*known).values(**values))
+        tx.execute(sa.update(traffic).where(*known).values(labels=before.labels + labels))
 
 
 def add_mark(tx: Transaction, workspace: str, endpoint: str, key: str, mark: Annotation) -> None:
