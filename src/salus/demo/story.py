@@ -87,7 +87,7 @@ class Story:
                 self._after(day)
                 if until is not None and day.day >= until:
                     break
-        self._wait_settled(last + timedelta(days=1))
+        self._wait_settled(last - _LAG)
         self._tell(last)
         return last
 
@@ -103,16 +103,13 @@ class Story:
         while time.monotonic() < deadline:
             newest = self._client.retraining.retrainings(MODEL, limit=1)
             busy = bool(newest) and newest[0].state in _BUSY
-            if not busy and self._examined_ms() >= round(examined_until.timestamp() * 1_000):
+            next_ms = self._client.monitoring.watch(ENDPOINT).next_ms
+            if not busy and (next_ms is None or next_ms >= round(examined_until.timestamp() * 1_000)):
                 return
             time.sleep(_LOOK_S)
         raise Unavailable(
             f"the platform did not come to rest within {_PATIENCE_S:.0f} s on the way to {examined_until}"
         )
-
-    def _examined_ms(self) -> int:
-        watch = self._client.monitoring.watch(ENDPOINT)
-        return watch.next_ms if watch.next_ms is not None else 0
 
     def _sabotage(self, day: datetime) -> bool:
         """Trains a model on delays in seconds and forces it in past the gates; False while a rollout is under way."""

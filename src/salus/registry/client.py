@@ -33,6 +33,7 @@ from salus.registry.signatures import outputs_of
 from salus.sdk.blobs import BlobCache
 from salus.sdk.frames import to_polars
 from salus.sdk.session import Session, path
+from salus.tracking.capture import current_pipeline_run
 from salus.web.pagination import Page
 
 _EXAMPLE_ROWS = 3
@@ -123,6 +124,7 @@ class RegistryClient:
 
         Args:
             files: path within the model to bytes, or to a file to read.
+            pipeline_run: the pipeline run that made it; inside a pipeline's step, its own run.
             datasets: dataset versions it was trained on, as `flights@1`.
             features: feature views that it is given.
             inputs, outputs: tables of what it saw and answered (on a hold-out): they become its profiles, the
@@ -141,7 +143,7 @@ class RegistryClient:
             files=tuple(self._upload(name_, content) for name_, content in files.items()),
             signature=signature,
             run_id=run_id,
-            pipeline_run=pipeline_run,
+            pipeline_run=pipeline_run or current_pipeline_run(),
             datasets=tuple(datasets),
             features=tuple(features),
             metrics=dict(metrics or {}),

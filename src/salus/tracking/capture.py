@@ -34,8 +34,13 @@ def capture_context(inputs: list[str]) -> RunContext:
         python=platform.python_version(),
         packages=_packages(),
         inputs=inputs,
-        pipeline_run=os.environ.get(PIPELINE_RUN_VARIABLE) or None,
+        pipeline_run=current_pipeline_run(),
     )
+
+
+def current_pipeline_run() -> str | None:
+    """The pipeline run whose step this process is running, if any."""
+    return os.environ.get(PIPELINE_RUN_VARIABLE) or None
 
 
 def _git(*arguments: str) -> str | None:
