@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ import msgspec
 import polars as pl
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from salus.cli.up import StopSignal
 from salus.client import Client, connect
@@ -25,7 +28,7 @@ from salus.kernel.settings import Settings, load_settings
 from salus.registry.model import NewGate
 from salus.server.supervisor import Supervisor, end_orphans, read_state
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 _MARK = ".salus-demo"
 _MIN_AUC, _MAX_LOG_LOSS = 0.85, 0.35
@@ -51,7 +54,7 @@ def demo(
         if not leave:
             console.print("Ctrl-C stops everything.")
         while not (leave or stop.asked):
-            supervisor.watch()
+            time.sleep(0.2)
     finally:
         supervisor.stop()
 
@@ -64,7 +67,7 @@ def _play(client: Client, settings: Settings, last: datetime) -> None:
     report = first.refuse_broken_batch(client, year)
     console.print(f"A broken batch of {report.rows:,} rows was refused, nothing was written:")
     for violation in report.violations:
-        console.print(f"  {violation.law}: {violation.count:,} rows break it ({violation.observed})")
+        console.print(f"  {violation.law}: {violation.observed}")
     rows = first.declare_features(client, year)
     console.print(f"Feature views weather and plane: {rows:,} rows, joined as of each departure.")
     _chapter(2, "Training")
@@ -114,9 +117,11 @@ def _deploy(client: Client) -> None:
 
 
 def _decisions(lines: list[Line]) -> None:
-    console.print("\nAlarms and decisions, each with what it was based on:")
+    table = Table("day", "what", "based on", title="Alarms and decisions", title_justify="left", box=None)
     for line in lines:
-        console.print(f"  {line.day}  {line.kind}: {line.text}", soft_wrap=False)
+        table.add_row(line.day, line.kind, escape(line.text))
+    console.print()
+    console.print(table)
 
 
 def _keep(client: Client, months: list[Comparison]) -> None:

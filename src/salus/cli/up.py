@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from types import FrameType
 from typing import Annotated, Any
 
@@ -24,16 +25,15 @@ def up(
 ) -> None:
     """Start everything on this machine, and keep it running until Ctrl-C or 'salus down'."""
     settings = load_settings()
-    if read_state(settings) is None and (left := end_orphans(settings)):
-        console.print(f"Ended {left} processes that an earlier 'salus up' left behind.")
     supervisor = Supervisor(settings, workers=workers)
-    supervisor.start()
-    console.print(f"Salus is up: [bold]{settings.server_url}[/] (predictions: {settings.dataplane_url})")
-    console.print(f"Data and logs: {settings.home}. Ctrl-C stops everything.")
     stop = StopSignal()
+    supervisor.start(lambda: stop.asked)
     try:
+        if not stop.asked:
+            console.print(f"Salus is up: [bold]{settings.server_url}[/] (predictions: {settings.dataplane_url})")
+            console.print(f"Data and logs: {settings.home}. Ctrl-C stops everything.")
         while not stop.asked:
-            supervisor.watch()
+            time.sleep(0.2)
     finally:
         console.print("Stopping.")
         supervisor.stop()
@@ -44,7 +44,9 @@ def down() -> None:
     settings = load_settings()
     state = stop_running(settings)
     if state is None:
-        end_orphans(settings)
+        if left := end_orphans(settings):
+            console.print(f"Ended {left} processes that a killed 'salus up' left behind.")
+            return
         raise Unavailable(f"nothing runs under {settings.home}", remedy="Start it with 'salus up'.")
     console.print(f"Stopped {len(state.children)} processes.")
 
@@ -67,11 +69,11 @@ def status(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
 
 
 class StopSignal:
-    """Notes SIGINT and SIGTERM, so that a loop can end in order; a second one ends at once."""
+    """Notes SIGINT, SIGTERM and SIGHUP (a closed terminal), so that a loop ends in order; a second ends at once."""
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(ValueError):
                 signal.signal(number, self._note)
 

@@ -12,6 +12,7 @@ import uvicorn
 from salus.kernel.errors import InvalidInput
 from salus.kernel.settings import Settings
 from salus.server.app import make_app
+from salus.server.listening import check_free
 from salus.server.wiring import open_context
 from salus.web.context import Context
 
@@ -39,8 +40,10 @@ def run_server(settings: Settings) -> None:
 
     Raises:
         InvalidInput: the address is reachable by others and authentication is off.
+        Unavailable: the port is taken.
     """
     check_exposure(settings.host, auth=settings.auth)
+    check_free(settings.host, settings.port, "SALUS_PORT")
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

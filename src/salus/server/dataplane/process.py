@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,6 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from salus.kernel.clock import Clock, SystemClock
-from salus.kernel.errors import Unavailable
 from salus.kernel.settings import Settings
 from salus.server.dataplane.access import Access
 from salus.server.dataplane.app import App
@@ -30,6 +28,7 @@ from salus.server.dataplane.predict import Predictor
 from salus.server.dataplane.routes_client import HEARTBEAT_EVERY_S, Loop, OnlineClient, RoutesClient
 from salus.server.dataplane.shipper import Shipper
 from salus.server.dataplane.spool import Spool
+from salus.server.listening import check_free
 
 _SWITCH_INTERVAL_S = 0.0005
 _BACKLOG = 2048
@@ -112,7 +111,8 @@ def run_dataplane(settings: Settings, limits: Limits | None = None) -> None:
         Conflict: another data plane uses the folder.
         Unavailable: the port is taken.
     """
-    _check_port(settings.host, settings.serve_port)
+    # granian would share a port that is taken without a word
+    check_free(settings.host, settings.serve_port, "SALUS_SERVE_PORT")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     plane = DataPlane(settings, limits)
     try:
@@ -149,14 +149,3 @@ def _quiet_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 50, 100)
-
-
-def _check_port(host: str, port: int) -> None:
-    """Refuses a port that is taken: granian would share it without a word."""
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        raise Unavailable(
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
-            remedy="End what listens there, or choose another port: salus serve --port",
-        ) from error
