@@ -9,13 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from salus.backends.addresses import open_database
 from salus.kernel import tokens
 from salus.kernel.clock import iso
 from salus.kernel.errors import InvalidInput
 from salus.kernel.identity import Actor, Role
 from salus.kernel.settings import load_settings
-from salus.server.migrations.migrate import migrate
+from salus.server.wiring import open_context
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Access tokens.")
 console = Console()
@@ -34,9 +33,8 @@ def create(
             f"a role is viewer, editor, operator or admin, got {role!r}", path="--role"
         ) from error
     settings = load_settings()
-    database = open_database(settings.database)
+    database = open_context(settings).database
     try:
-        migrate(database.engine)
         actor = Actor(principal="local", role="admin", workspace=settings.workspace)
         made, text = database.write(
             lambda tx: tokens.create_token(tx, actor, principal, checked, settings.workspace)
@@ -51,7 +49,7 @@ def create(
 def list_tokens() -> None:
     """All tokens, without their secrets."""
     settings = load_settings()
-    database = open_database(settings.database)
+    database = open_context(settings).database
     try:
         actor = Actor(principal="local", role="admin", workspace=settings.workspace)
         found = database.read(lambda reader: tokens.list_tokens(reader, actor))
@@ -68,7 +66,7 @@ def list_tokens() -> None:
 def revoke(token: Annotated[str, typer.Argument(help="The token's id.")]) -> None:
     """End a token's power at once."""
     settings = load_settings()
-    database = open_database(settings.database)
+    database = open_context(settings).database
     try:
         actor = Actor(principal="local", role="admin", workspace=settings.workspace)
         database.write(lambda tx: tokens.revoke_token(tx, actor, token))
