@@ -118,7 +118,8 @@ def test_the_feed_wakes_who_waits(server: RunningServer, client: FeaturesClient)
 
 
 def test_a_push_can_wait_until_the_planes_have_it(server: RunningServer, client: FeaturesClient) -> None:
-    assert client.push("weather", rows(("EWR", 100, 1.0, None)), wait_online_s=5).online is True
+    fresh = client.push("weather", rows(("EWR", 100, 1.0, None)), wait_online_s=0.1)
+    assert fresh.online is False, "a server that has just begun cannot know which planes there are"
     changes(server, 0, plane="pln_1")
     assert client.push("weather", rows(("EWR", 101, 1.0, None)), wait_online_s=0.1).online is False
     stop = threading.Event()

@@ -6,6 +6,7 @@ It knows nothing of the platform but its SDK: features are pushed, predictions a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from salus.client import Client
-from salus.kernel.errors import Unavailable
+from salus.kernel.errors import NotFound, SalusError, Unavailable
+from salus.kernel.ids import new_id
 from salus.kernel.structs import Record
 from salus.serving.client import PredictClient
 from salus.serving.model.labels import Label
@@ -29,6 +31,7 @@ _THREADS = 4
 _LABEL_HOURS = 4
 _ONLINE_WAIT_S = 5.0
 _RETRY_S = 0.2
+_NOT_YET_KNOWN = (Unavailable, NotFound)
 
 
 class DayOfTraffic(Record):
@@ -87,7 +90,12 @@ class Replay:
     def _push_weather(self, day: datetime) -> None:
         rows = _between(self._weather, "event_time", day, day + timedelta(days=1))
         if rows.height:
-            _until_answered(lambda: self._client.features.push(WEATHER_VIEW, rows, wait_online_s=_ONLINE_WAIT_S))
+            key = new_id("req")
+            _until_answered(
+                lambda: self._client.features.push(
+                    WEATHER_VIEW, rows, wait_online_s=_ONLINE_WAIT_S, idempotency_key=key
+                )
+            )
 
     def _ask(self, rows: pl.DataFrame) -> int:
         if not rows.height:
@@ -125,7 +133,8 @@ class Replay:
             )
         ]
         if labels:
-            _until_answered(lambda: self._client.endpoints.label(ENDPOINT, labels))
+            # A data plane that was started while the control plane was away is not known there at once.
+            _until_answered(lambda: self._client.endpoints.label(ENDPOINT, labels), _NOT_YET_KNOWN)
         return len(labels)
 
 
@@ -138,15 +147,15 @@ def _between(frame: pl.DataFrame, column: str, start: datetime, end: datetime) -
     return frame.filter(pl.col(column).is_between(start, end, closed="left"))
 
 
-def _until_answered(send: Callable[[], Any], patience_s: float = 60.0) -> Any:
-    """What `send` returns; tried again while the other side is away."""
-    waiter = threading.Event()
-    waited_s = 0.0
+def _until_answered(
+    send: Callable[[], Any], passing: tuple[type[SalusError], ...] = (Unavailable,), patience_s: float = 60.0
+) -> Any:
+    """What `send` returns; tried again while it fails with an error that is `passing`."""
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             return send()
-        except Unavailable:
-            if waited_s >= patience_s:
+        except passing:
+            if time.monotonic() >= deadline:
                 raise
-            waiter.wait(_RETRY_S)
-            waited_s += _RETRY_S
+            time.sleep(_RETRY_S)

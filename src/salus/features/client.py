@@ -80,12 +80,16 @@ class FeaturesClient:
         """A view. Raises `NotFound`."""
         return self._session.call("GET", path("features", "views", name), expect=FeatureView)
 
-    def push(self, view: str, frame: Any, *, wait_online_s: float | None = None) -> PushedRows:
+    def push(
+        self, view: str, frame: Any, *, wait_online_s: float | None = None, idempotency_key: str | None = None
+    ) -> PushedRows:
         """Adds rows to a view: to its history and, of each key, the newest to the online state.
 
         Args:
             wait_online_s: return only when every data plane that was seen in the last ten seconds has the rows, or
                 when so many seconds have passed; `online` of the result says which.
+            idempotency_key: made once (`salus.kernel.ids.new_id`) by a caller who repeats a push that failed on the
+                way: the rows are then added once.
 
         Raises:
             InvalidInput: the rows do not fit the view; `details` is the `ValidationReport`. Nothing is written.
@@ -94,7 +98,10 @@ class FeaturesClient:
             "POST",
             path("features", "views", view, "rows"),
             content=write_arrow(to_polars(frame)),
-            headers={"Content-Type": "application/vnd.apache.arrow.file", "Idempotency-Key": new_id("req")},
+            headers={
+                "Content-Type": "application/vnd.apache.arrow.file",
+                "Idempotency-Key": idempotency_key or new_id("req"),
+            },
             timeout_s=_PUSH_TIMEOUT_S,
         )
         pushed = msgspec.json.decode(raw, type=Pushed)
@@ -105,7 +112,9 @@ class FeaturesClient:
         """Whether all data planes that are awake have everything up to `cursor`; waits `timeout_s` for them."""
         deadline = time.monotonic() + timeout_s
         while True:
-            if all(plane.cursor >= cursor for plane in self.online_status().planes):
+            status = self.online_status()
+            known = status.settled or bool(status.planes)
+            if known and all(plane.cursor >= cursor for plane in status.planes):
                 return True
             if time.monotonic() >= deadline:
                 return False

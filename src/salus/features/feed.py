@@ -10,6 +10,8 @@ from salus.kernel.clock import Clock
 from salus.web.context import Context
 
 SEEN_S = 10.0
+SETTLED_S = 6.0
+"""A data plane that lost its control plane asks again within five seconds."""
 
 
 class OnlineFeed:
@@ -20,6 +22,7 @@ class OnlineFeed:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._began_ms = clock.now_ms()
         self._lock = threading.Lock()
         self._planes: dict[tuple[str, str], Acknowledged] = {}
 
@@ -28,6 +31,11 @@ class OnlineFeed:
         seen = Acknowledged(plane=plane, cursor=cursor, seen_ms=self._clock.now_ms())
         with self._lock:
             self._planes[workspace, plane] = seen
+
+    @property
+    def settled(self) -> bool:
+        """Whether this process has run for so long that every data plane that lives has asked it."""
+        return self._clock.now_ms() - self._began_ms >= round(SETTLED_S * 1000)
 
     def planes(self, workspace: str) -> list[Acknowledged]:
         """The planes that were seen in the last ten seconds, by name."""

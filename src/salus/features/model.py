@@ -145,10 +145,14 @@ class Acknowledged(Record):
 
 
 class OnlineStatus(Record):
-    """The newest cursor, and the data planes that have asked for changes lately."""
+    """The newest cursor, and the data planes that have asked for changes lately.
+
+    `settled` is false in the first seconds of a control plane, when planes that live may not have asked it yet.
+    """
 
     cursor: int
     planes: list[Acknowledged]
+    settled: bool = True
 
 
 class FeatureViewChanged(Event):

@@ -104,7 +104,8 @@ async def online_changes(
 async def acknowledged(context: Context, actor: Actor) -> OnlineStatus:
     """The newest cursor, and the planes of the last ten seconds."""
     cursor = await context.read(service.online_head, actor)
-    return OnlineStatus(cursor=cursor, planes=feed_of(context).planes(actor.workspace))
+    feed = feed_of(context)
+    return OnlineStatus(cursor=cursor, planes=feed.planes(actor.workspace), settled=feed.settled)
 
 
 @post("/features/online/read", permission="read", summary="Look up features by key")

@@ -154,10 +154,10 @@ class Control:
             self.online.append({"view": view, "key": [key], "event_ms": event_ms, "values": values})
             self.changed.notify_all()
 
-    def wait_for(self, ready: Callable[[], bool]) -> bool:
-        """Whether `ready` holds, or comes to hold while the server lives."""
+    def wait_for(self, ready: Callable[[], bool], wait_s: float = 20.0) -> bool:
+        """Whether `ready` holds, or comes to hold within `wait_s` while the server lives."""
         with self.changed:
-            return self.changed.wait_for(lambda: ready() or self._server is None, 20) and ready()
+            return self.changed.wait_for(lambda: ready() or self._server is None, wait_s) and ready()
 
     def take(self, raw: bytes) -> int | str:
         """Takes a batch in, exactly once; the text of the refusal where it leaves a gap."""
@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(204)
         elif url.path == "/api/v1/features/online/changes":
             after = int(query["after"])
-            if control.wait_for(lambda: len(control.online) > after):
+            if control.wait_for(lambda: len(control.online) > after, float(query["wait_s"])):
                 rows = control.online[after:]
                 self._send(200, msgspec.msgpack.encode({"cursor": after + len(rows), "rows": rows}))
             else:

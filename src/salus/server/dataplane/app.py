@@ -65,6 +65,8 @@ class App:
             headers = scope.headers
             self._access.check(headers)
             plan = self._find(name, headers)
+            if plan.lookups and not self._health.has_features:
+                raise Unavailable("the online features are still on their way", retry_after_s=1.0)
             declared = headers.get("content-length")
             if declared is not None and len(declared) < _SMALL_DIGITS:
                 body = await proto()

@@ -42,8 +42,13 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a route table and all its models are loaded."""
-        return self._routes.known
+        """Whether there is a route table, all its models are loaded, and online features have come in."""
+        return self._routes.known and self._online.settled
+
+    @property
+    def has_features(self) -> bool:
+        """Whether look-ups of online features can be trusted to find what there is."""
+        return self._online.settled
 
     def problems(self) -> list[str]:
         """What an operator should look at, one sentence each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from salus.serving.wire import RouteTable
 WAIT_S = 20.0
 ONLINE_WAIT_S = 5.0
 """Shorter: the control plane forgets a plane that has not asked for ten seconds."""
+ONLINE_PATIENCE_S = 3.0
 HEARTBEAT_EVERY_S = 2.0
 _MAX_BACK_OFF_S = 5.0
 
@@ -134,18 +136,32 @@ def _identity(route: Any) -> Any:
 
 
 class OnlineClient:
-    """Follows the changes of the online features."""
+    """Follows the changes of the online features.
 
-    def __init__(self, control: ControlPlane, features: OnlineFeatures) -> None:
+    A plane that has just been started has none. Until it has caught up it should not answer what needs them: a look-up
+    would find nothing, and nobody could tell that from a value that is missing. Without the control plane it answers
+    all the same, after `patience_s`.
+    """
+
+    def __init__(self, control: ControlPlane, features: OnlineFeatures, patience_s: float = ONLINE_PATIENCE_S) -> None:
         self.cursor = 0
         self._control = control
         self._features = features
+        self._caught_up = False
+        self._settled_at_s = time.monotonic() + patience_s
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has caught up once, or could not in time."""
+        return self._caught_up or time.monotonic() >= self._settled_at_s
 
     def poll(self, plane: str, wait_s: float = ONLINE_WAIT_S) -> None:
-        """Waits for changes after the last ones, and takes them in."""
+        """Waits for changes after the last ones, and takes them in; does not wait before it has caught up."""
+        wait_s = wait_s if self._caught_up else 0.0
         query = {"after": self.cursor, "wait_s": wait_s, "plane": plane}
         body = self._control.get("features", "online", "changes", query=query, wait_s=wait_s)
         if not body:
+            self._caught_up = True
             return
         try:
             changes = msgspec.msgpack.decode(body, type=OnlineChanges)
@@ -153,3 +169,4 @@ class OnlineClient:
             raise invalid(error) from error
         self._features.apply(changes)
         self.cursor = changes.cursor
+        self._caught_up = self._caught_up or not changes.rows
