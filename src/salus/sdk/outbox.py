@@ -6,17 +6,19 @@ While the server is away the batches wait in files on disk and go out, in order 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from salus.kernel.errors import SalusError, Unavailable
+from salus.kernel.content import digest
+from salus.kernel.errors import Overloaded, SalusError, StorageFull, Unavailable
 from salus.kernel.ids import new_id
 from salus.sdk.session import Session
 
@@ -26,6 +28,9 @@ FLUSH_S = 0.2
 BATCH = 500
 _BOUND = 200_000
 _RETRY_S = 1.0
+_CLOSE_S = 10.0
+_PASSING = (Unavailable, Overloaded, StorageFull)
+"""Nothing was carried out, and the same letter may be taken later."""
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -39,7 +44,8 @@ class Letter(msgspec.Struct, frozen=True):
 class Outbox:
     """Collects items and sends them with `pack`, which turns a list of items into one request's body.
 
-    `put` takes microseconds. It blocks only when 200,000 items wait unsent in memory.
+    `put` takes microseconds. It blocks only when 200,000 items wait unsent in memory. Letters that an earlier process
+    had to leave on disk for the same server and workspace are sent first.
     """
 
     def __init__(
@@ -48,14 +54,15 @@ class Outbox:
         self._session = session
         self._path = path
         self._pack = pack
-        self._spool = spool or session.settings.home_path / "outbox"
+        self._spool = spool or folder_of(session)
         self._items: deque[object] = deque()
         self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._closing = False
+        self._passes = threading.Condition()
+        self._asked = self._answered = 0
+        self._close_by_s: float | None = None
         self._refused: SalusError | None = None
-        self._waiting: deque[Path] = deque()
+        self._left_behind = frozenset(self._spool.glob("*.json"))
+        self._waiting: deque[Path] = deque(sorted(self._left_behind))
         self._thread = threading.Thread(target=self._loop, name="salus-outbox", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -74,52 +81,26 @@ class Outbox:
         Raises:
             SalusError: the server refused a batch (the first refusal since the last flush).
         """
-        self._idle.clear()
-        self._wake.set()
-        self._idle.wait(timeout_s)
+        with self._passes:
+            self._asked += 1
+            asked = self._asked
+            self._wake.set()
+            self._passes.wait_for(lambda: self._answered >= asked or not self._thread.is_alive(), timeout_s)
         refused, self._refused = self._refused, None
         if refused is not None:
             raise refused
 
-    def close(self) -> None:
-        """Sends what is left, or leaves it on disk; then ends."""
-        if self._closing:
-            return
-        self._closing = True
-        self._wake.set()
-        self._thread.join(timeout=10.0)
-        atexit.unregister(self.close)
+    def close(self) -> bool:
+        """Sends what is left, or leaves it on disk after ten seconds; whether all of it is with the server."""
+        if self._close_by_s is None:
+            self._close_by_s = time.monotonic() + _CLOSE_S
+            self._wake.set()
+            self._thread.join(timeout=2 * _CLOSE_S)
+            atexit.unregister(self.close)
+        return not self._items and not self._waiting
 
-    def _loop(self) -> None:
-        while True:
-            self._wake.wait(FLUSH_S)
-            self._wake.clear()
-            closing = self._closing
-            while self._items:
-                self._send(self._next_letter())
-            while self._waiting and self._resend(self._waiting[0]):
-                self._waiting.popleft()
-            self._idle.set()
-            if closing:
-                return
-
-    def _next_letter(self) -> Letter:
-        items = [self._items.popleft() for _ in range(min(BATCH, len(self._items)))]
-        return Letter(self._path, new_id("log"), msgspec.Raw(msgspec.json.encode(self._pack(items))))
-
-    def _send(self, letter: Letter) -> None:
-        if self._waiting:
-            self._keep(letter)
-            return
-        try:
-            deliver(self._session, letter)
-        except Unavailable:
-            self._keep(letter)
-        except SalusError as error:
-            log.error("the server refused what was logged: %s", error)
-            self._refused = self._refused or error
-
-    def _keep(self, letter: Letter) -> None:
+    def keep(self, letter: Letter) -> None:
+        """Leaves a letter on disk, behind those that are there."""
         self._spool.mkdir(parents=True, exist_ok=True)
         file = self._spool / f"{letter.key}.json"
         partial = file.with_suffix(".partial")
@@ -130,15 +111,54 @@ class Outbox:
         partial.rename(file)
         self._waiting.append(file)
 
+    def _loop(self) -> None:
+        while True:
+            self._wake.wait(FLUSH_S)
+            self._wake.clear()
+            asked, closing = self._asked, self._close_by_s is not None
+            while self._items:
+                self._send(self._next_letter())
+            with self._passes:
+                self._answered = asked
+                self._passes.notify_all()
+            while self._waiting and self._resend(self._waiting[0]):
+                self._waiting.popleft()
+            if closing and (not self._waiting or time.monotonic() >= (self._close_by_s or 0.0)):
+                return
+
+    def _next_letter(self) -> Letter:
+        items = [self._items.popleft() for _ in range(min(BATCH, len(self._items)))]
+        return Letter(self._path, new_id("log"), msgspec.Raw(msgspec.json.encode(self._pack(items))))
+
+    def _send(self, letter: Letter) -> None:
+        if self._waiting:
+            self.keep(letter)
+            return
+        try:
+            deliver(self._session, letter)
+        except _PASSING:
+            self.keep(letter)
+        except SalusError as error:
+            log.error("the server refused what was logged: %s", error)
+            self._refused = self._refused or error
+
     def _resend(self, file: Path) -> bool:
         try:
             send_spooled(self._session, file)
-        except Unavailable:
-            time.sleep(0 if self._closing else _RETRY_S)
+        except _PASSING:
+            self._wake.wait(_RETRY_S)
             return False
         except SalusError as error:
-            self._refused = self._refused or error
+            log.error("the server refused what was logged, it is kept as %s: %s", file.with_suffix(".refused"), error)
+            if file not in self._left_behind:
+                self._refused = self._refused or error
         return True
+
+
+def folder_of(session: Session) -> Path:
+    """Where letters to the session's server and workspace wait."""
+    destination = digest(f"{session.url} {session.settings.workspace}".encode())
+    return session.settings.home_path / "outbox" / destination.removeprefix("blake3:")[:16]
 
 
 def deliver(session: Session, letter: Letter) -> None:
@@ -146,19 +166,21 @@ def deliver(session: Session, letter: Letter) -> None:
     session.call("POST", letter.path, body=letter.body, key=letter.key)
 
 
-def spooled(home: Path) -> Iterator[Path]:
-    """The letters that wait on disk, oldest first."""
-    return iter(sorted((home / "outbox").glob("*.json")))
-
-
 def send_spooled(session: Session, file: Path) -> None:
-    """Sends a letter from disk and removes it; one that the server refuses is kept aside as `.refused`."""
-    letter = msgspec.json.decode(file.read_bytes(), type=Letter)
+    """Sends a letter from disk and removes it; one that the server refuses is kept aside as `.refused`.
+
+    Another process may have sent it meanwhile: then there is nothing to do.
+    """
+    try:
+        letter = msgspec.json.decode(file.read_bytes(), type=Letter)
+    except FileNotFoundError:
+        return
     try:
         deliver(session, letter)
-    except Unavailable:
+    except _PASSING:
         raise
     except SalusError:
-        file.rename(file.with_suffix(".refused"))
+        with contextlib.suppress(FileNotFoundError):
+            file.rename(file.with_suffix(".refused"))
         raise
-    file.unlink()
+    file.unlink(missing_ok=True)

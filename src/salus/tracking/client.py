@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from salus.kernel.errors import SalusError
-from salus.sdk.outbox import Outbox
+from salus.kernel.errors import SalusError, Unavailable
+from salus.kernel.ids import new_id
+from salus.sdk.outbox import Letter, Outbox
 from salus.sdk.session import Session, path
 from salus.tracking.capture import ResourceSampler, capture_context
 from salus.tracking.model import (
@@ -30,6 +32,9 @@ from salus.tracking.model import (
 )
 from salus.web.pagination import Page
 
+log = logging.getLogger("salus.tracking")
+
+_encode = msgspec.json.encode
 _current: ContextVar[ActiveRun | None] = ContextVar("salus_run", default=None)
 
 
@@ -140,13 +145,21 @@ class ActiveRun:
         self._outbox.flush()
 
     def finish(self, state: str = "finished") -> Run:
-        """Ends the run as `finished`, `failed` or `killed`."""
+        """Ends the run as `finished`, `failed` or `killed`.
+
+        While the server is away, this is left on disk behind what was logged; the next run of any program on this
+        machine takes it along.
+        """
         self._sampler.stop()
         self.log({"system/wall_s": time.perf_counter() - self._began_s}, step=0)
         self._outbox.flush()
-        self._outbox.close()
-        body = msgspec.convert({"state": state}, FinishRun)
-        self.run = self._session.call("POST", path("runs", self.id, "finish"), body=body, expect=Run)
+        body = msgspec.convert({"state": state, "ended_ms": time.time_ns() // 1_000_000}, FinishRun)
+        try:
+            self.run = self._end(body)
+        except Unavailable as error:
+            self._outbox.keep(Letter(path("runs", self.id, "finish"), new_id("log"), msgspec.Raw(_encode(body))))
+            log.warning("run %s has ended here; the server will hear of it later: %s", self.id, error)
+            self.run = msgspec.structs.replace(self.run, state=body.state, ended_ms=body.ended_ms)
         return self.run
 
     def __enter__(self) -> ActiveRun:
@@ -161,6 +174,11 @@ class ActiveRun:
             self.finish()
         else:
             self.finish("killed" if issubclass(kind, KeyboardInterrupt | SystemExit) else "failed")
+
+    def _end(self, body: FinishRun) -> Run:
+        if not self._outbox.close():
+            raise Unavailable("what was logged last waits on disk")
+        return self._session.call("POST", path("runs", self.id, "finish"), body=body, expect=Run)
 
     def _send(self, batch: LogBatch) -> None:
         self._session.call("POST", path("runs", self.id, "log"), body=batch, once=True)
