@@ -18,10 +18,9 @@ from salus.data.model import (
     PutDataset,
     ValidationReport,
 )
-from salus.kernel.errors import InvalidInput
 from salus.kernel.identity import Actor
 from salus.web.context import Context
-from salus.web.pagination import Page, check_limit
+from salus.web.pagination import Page, check_limit, number_cursor
 from salus.web.routing import get, post, put, slice_router
 
 IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
@@ -53,9 +52,7 @@ async def list_versions(
 ) -> Page[DatasetVersionSummary]:
     """Without profiles and files."""
     check_limit(limit)
-    if cursor is not None and not cursor.isdecimal():
-        raise InvalidInput(f"a cursor of versions is a number, got {cursor[:40]!r}", path="cursor")
-    before = None if cursor is None else int(cursor)
+    before = None if cursor is None else number_cursor(cursor)
     found = await context.read(service.list_versions, actor, name, before=before, limit=limit)
     return Page(items=found, next_cursor=str(found[-1].version) if len(found) == limit else None)
 

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection, Engine, RootTransaction
 
 from salus.kernel import ledger
 from salus.kernel.clock import Clock
-from salus.kernel.errors import Overloaded, SalusError, Unavailable
+from salus.kernel.errors import InvalidInput, Overloaded, SalusError, Unavailable
 from salus.kernel.sql import Reader, Transaction
 
 T = TypeVar("T")
@@ -110,8 +110,10 @@ class SqlDatabase:
         try:
             with self._snapshots.connect() as connection, connection.begin():
                 return work(Reader(connection, self.clock))
-        except sa.exc.DBAPIError as error:
-            translated = self._dialect.translate(error)
+        except (sa.exc.StatementError, OverflowError) as error:
+            translated = _unstorable(error)
+            if translated is None and isinstance(error, sa.exc.DBAPIError):
+                translated = self._dialect.translate(error)
             if translated is None:
                 raise
             raise translated from error
@@ -238,9 +240,9 @@ class SqlDatabase:
         except sa.exc.DBAPIError as error:
             if error.connection_invalidated or self._dialect.translate(error) is not None:
                 raise
-            outcome = False, error
+            outcome = False, _unstorable(error) or error
         except Exception as error:  # noqa: BLE001 - carried to the caller, who waits for it
-            outcome = False, error
+            outcome = False, _unstorable(error) or error
         except BaseException as error:  # noqa: BLE001 - must end neither this thread nor the caller's event loop
             outcome = False, RuntimeError(f"a unit of work raised {type(error).__name__}")
         if not outcome[0]:
@@ -260,3 +262,17 @@ class SqlDatabase:
         log.error("a batch of %d writes failed: %s", len(batch), error)
         for waiting in batch:
             waiting.future.set_exception(self._dialect.translate(error) or error)
+
+
+def _unstorable(error: Exception) -> SalusError | None:
+    """The error as ours when it is the value's fault: an engine cannot hold it; None for all other errors."""
+    if isinstance(error, sa.exc.StatementError) and isinstance(error.orig, SalusError):
+        return error.orig
+    beyond = isinstance(error, OverflowError) and "SQLite INTEGER" in str(error)
+    if not beyond and not isinstance(error, sa.exc.DataError):
+        return None
+    reason = str(error.orig if isinstance(error, sa.exc.DataError) else error).partition("\n")[0]
+    return InvalidInput(
+        f"the database cannot hold a value: {reason[:200]}",
+        remedy="An integer has 64 bits (some 32), a name 255 characters, and text has no NUL character.",
+    )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from salus.kernel.errors import Conflict
+from salus.kernel.errors import Conflict, InvalidInput
 from salus.kernel.identity import Actor
 from salus.kernel.sql import Ms, Name, Transaction, metadata
 from salus.kernel.structs import digest_of
@@ -26,6 +26,7 @@ keys = sa.Table(
     sa.Index("ix_idempotency_at_ms", "at_ms"),
 )
 
+MAX_KEY = 255
 KEEP_MS = 7 * 24 * 3600 * 1000
 
 
@@ -36,9 +37,12 @@ def once(
 
     Raises:
         Conflict: the key was used for another request.
+        InvalidInput: the key is empty or longer than `MAX_KEY` characters.
     """
     if key is None:
         return work()
+    if not 1 <= len(key) <= MAX_KEY:
+        raise InvalidInput(f"a key has 1 to {MAX_KEY} characters, got {len(key):,}", path="Idempotency-Key")
     asked = digest_of(request)
     known = tx.row(sa.select(keys).where(keys.c.workspace == actor.workspace, keys.c.key == key))
     if known is not None:

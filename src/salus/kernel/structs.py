@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -25,6 +25,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of what Salus stores and gives out: frozen; a newer reader meets older data, so unknown fields pass."""
 
+
+Short = Annotated[str, msgspec.Meta(max_length=255)]
+"""Text that fits into a column of names."""
+
+Line = Annotated[str, msgspec.Meta(max_length=512)]
+"""Text that fits into a column of subjects and places."""
 
 _canonical = msgspec.json.Encoder(order="deterministic")
 

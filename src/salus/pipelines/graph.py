@@ -6,14 +6,17 @@ Light to import: whoever only writes a pipeline needs no database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from salus.kernel.errors import InvalidInput
-from salus.kernel.structs import Record, Value, digest_of
+from salus.kernel.structs import Line, Record, Short, Value, digest_of
 
 ParameterType = Literal["int", "float", "string", "bool", "json"]
+
+LONGEST_S = 30 * 86_400.0
+"""The longest that a step may take or wait, in seconds: thirty days."""
 
 _PYTHON: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "string": (str,), "bool": (bool,)}
 
@@ -60,11 +63,11 @@ class StepNode(Value):
     arguments: dict[str, Binding] = {}
     outputs: tuple[str, ...] = ("result",)
     cache: bool = False
-    retries: int = 0
-    timeout_s: float | None = None
-    backoff_s: float = 1.0
-    concurrency_key: str | None = None
-    concurrency_limit: int | None = None
+    retries: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] | None = None
+    backoff_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_S)] = 1.0
+    concurrency_key: Short | None = None
+    concurrency_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
 
     @property
     def upstream(self) -> frozenset[str]:
@@ -92,10 +95,10 @@ class Parameter(Value):
 class PutPipeline(Value):
     """A pipeline to deploy: its graph, recorded from `entrypoint` (`path.py:function`) in `project`."""
 
-    entrypoint: str
+    entrypoint: Line
     graph: Graph
     parameters: tuple[Parameter, ...] = ()
-    project: str = ""
+    project: Line = ""
     description: str = ""
 
 

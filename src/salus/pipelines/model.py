@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from salus.kernel.sql import Event
-from salus.kernel.structs import Record, Value
+from salus.kernel.structs import Line, Record, Short, Value
 from salus.pipelines.graph import Graph, OutputRef, Parameter
 
 STEP_JOB = "pipeline_step"
@@ -100,8 +100,8 @@ class StartPipelineRun(Value):
 
     parameters: dict[str, Any] = {}
     use_cache: bool = True
-    trigger: str = ""
-    idempotency_key: str | None = None
+    trigger: Line = ""
+    idempotency_key: Short | None = None
 
 
 class PutSchedule(Value):

@@ -242,6 +242,8 @@ def _drop(tx: Transaction, step: StepRun | None) -> None:
 def put_schedule(tx: Transaction, actor: Actor, name: str, schedule: str, body: PutSchedule) -> Schedule:
     """Lets the pipeline run by the clock (UTC). Moments missed while the server was down are made up for
     once."""
+    if not 1 <= len(schedule) <= 255:
+        raise InvalidInput(f"a schedule's name has 1 to 255 characters, got {len(schedule)}", path="schedule")
     pipeline = get_pipeline(tx, actor, name)
     check_parameters(pipeline.parameters, body.parameters)
     subject = SCHEDULE_PREFIX + name

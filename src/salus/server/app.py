@@ -6,12 +6,15 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import metadata as package
+from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Response, Router
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.status_codes import HTTP_404_NOT_FOUND
 
 from salus.kernel.subscriptions import Dispatcher
 from salus.monitoring.evaluator import Evaluator
@@ -20,10 +23,18 @@ from salus.server.maintenance import Maintenance
 from salus.server.page import page_router
 from salus.server.wiring import ROUTERS, subscriptions
 from salus.web.access import HostCheck, guard, provide_actor, provide_context
+from salus.web.bodies import CarefulRequest, check_parameters
 from salus.web.context import Context
 from salus.web.problems import HANDLERS
 
 log = logging.getLogger("salus.server")
+
+
+async def tell_missing(response: Response[Any]) -> Response[Any]:
+    """Lets what is missing under `/schema` be told as everywhere else, not as a page of the framework's."""
+    if response.status_code == HTTP_404_NOT_FOUND:
+        raise NotFoundException
+    return response
 
 
 def make_app(context: Context) -> Litestar:
@@ -52,6 +63,8 @@ def make_app(context: Context) -> Litestar:
     app = Litestar(
         route_handlers=[*ROUTERS, page_router],
         guards=[guard],
+        request_class=CarefulRequest,
+        before_request=check_parameters,
         dependencies={
             "context": Provide(provide_context),
             "actor": Provide(provide_actor),
@@ -62,7 +75,7 @@ def make_app(context: Context) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Salus",
             version=package.version("salus-mlops"),
-            openapi_router=Router("/schema", route_handlers=[], opt={"permission": "public"}),
+            openapi_router=Router("/schema", route_handlers=[], opt={"permission": "public"}, after_request=tell_missing),
             render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
             use_handler_docstrings=True,
         ),

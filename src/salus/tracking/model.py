@@ -10,7 +10,7 @@ import msgspec
 
 from salus.kernel.errors import InvalidInput
 from salus.kernel.sql import Event
-from salus.kernel.structs import Record, Value
+from salus.kernel.structs import Record, Short, Value
 
 RunState = Literal["running", "finished", "failed", "killed"]
 
@@ -39,7 +39,7 @@ class RunContext(Record):
     host: str | None = None
     python: str | None = None
     packages: dict[str, str] = {}
-    inputs: list[str] = []
+    inputs: list[Short] = []
     pipeline_run: str | None = None
 
 

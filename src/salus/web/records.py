@@ -17,7 +17,7 @@ from salus.kernel.lineage import Graph
 from salus.kernel.structs import Record, Value
 from salus.kernel.tokens import Token
 from salus.web.context import Context
-from salus.web.pagination import Page, check_limit
+from salus.web.pagination import Page, check_limit, number_cursor
 from salus.web.routing import delete, get, post, slice_router
 
 _DEPTH_LIMIT = 12
@@ -69,7 +69,7 @@ async def listen(
     last_event_id: Annotated[str | None, Parameter(header="Last-Event-ID")] = None,
 ) -> ServerSentEvent:
     """Each ledger entry of the workspace as it happens; `Last-Event-ID` resumes."""
-    after = int(last_event_id) if last_event_id and last_event_id.isdigit() else None
+    after = None if last_event_id is None else number_cursor(last_event_id, "Last-Event-ID")
 
     async def messages() -> AsyncIterator[ServerSentEventMessage]:
         yield ServerSentEventMessage(comment="salus", retry=1_000)
@@ -89,7 +89,7 @@ async def listen(
 class CreateToken(Value):
     """Whom the token is for, and what it may do."""
 
-    principal: str
+    principal: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     role: Role = "viewer"
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Literal
 
 from salus.kernel.errors import InvalidInput
 from salus.kernel.schema import Signature, Task
 from salus.kernel.sql import Event
-from salus.kernel.structs import Record, Value
+from salus.kernel.structs import Record, Short, Value
 from salus.serving.wire import FeatureLookup, ModelFile, RevisionRoute
+
+LONGEST_S = 100 * 365 * 86_400.0
+"""The longest delay or time to live, in seconds: a hundred years."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -25,14 +27,23 @@ class PutEndpoint(Value):
     """
 
     task: Task | None = None
-    key_column: str | None = None
+    key_column: Short | None = None
     lookups: tuple[FeatureLookup, ...] = ()
     label_delay_s: float = 0.0
     description: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_delay_s < math.inf:
-            raise InvalidInput(f"a label delay is at least 0 seconds, got {self.label_delay_s}", path="$.label_delay_s")
+        if not 0 <= self.label_delay_s <= LONGEST_S:
+            raise InvalidInput(
+                f"a label delay lies between 0 and {LONGEST_S:g} seconds, got {self.label_delay_s}",
+                path="$.label_delay_s",
+            )
+        for index, lookup in enumerate(self.lookups):
+            if lookup.ttl_s is not None and not 0 < lookup.ttl_s <= LONGEST_S:
+                raise InvalidInput(
+                    f"a time to live lies between 0 and {LONGEST_S:g} seconds, got {lookup.ttl_s}",
+                    path=f"$.lookups[{index}].ttl_s",
+                )
 
 
 class Endpoint(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import polars as pl
@@ -25,6 +26,7 @@ LABEL_COLUMNS: dict[str, type[pl.DataType]] = {
 }
 """What a label adds to a prediction's row: its number (binary: 0 and 1) or its category, and when it was known."""
 
+_EVENT_MS = re.compile(r"-?[0-9]{1,19}")
 _NONE: list[tuple[str, type[pl.DataType]]] = [*FIXED.items(), *LABEL_COLUMNS.items()]
 _LABEL_SCHEMA: list[tuple[str, type[pl.DataType]]] = [("prediction_id", pl.String), *LABEL_COLUMNS.items()]
 
@@ -135,7 +137,7 @@ def recent(reader: Reader, actor: Actor, name: str, segments: Segments, *, curso
     place = None
     if cursor is not None:
         event_ms, _, prediction_id = cursor.partition("~")
-        if not event_ms.lstrip("-").isdigit():
+        if not _EVENT_MS.fullmatch(event_ms) or abs(int(event_ms)) >= 2**63:
             raise InvalidInput(f"this is not a cursor of this list: {cursor[:80]!r}", path="cursor")
         place = (int(event_ms), prediction_id)
     high = place[0] if place else None
