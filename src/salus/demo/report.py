@@ -18,7 +18,7 @@ from salus.stats.paired import paired_auc, paired_loss
 from salus.stats.ranking import auc
 
 COLUMNS = ("role", "version", "out.probability", "error")
-_CHART_WIDTH = 56
+_CHART_WIDTH = 50
 _SMALLEST_SCALE = 0.005
 
 
@@ -92,17 +92,8 @@ def _ms(moment: datetime) -> int:
 def show_table(console: Console, months: list[Comparison]) -> None:
     """Log loss and AUC of both, month by month, with the gain and its interval."""
     table = Table(title="The model left alone against the model under Salus, on the same flights", title_justify="left")
-    for name in (
-        "2013",
-        "flights",
-        "log loss alone",
-        "under Salus",
-        "gain [95 %]",
-        "AUC alone",
-        "under Salus",
-        "gain [95 %]",
-    ):
-        table.add_column(name, justify="left" if name == "2013" else "right")
+    for name in ("2013", "flights", "log loss", "under Salus", "gain x 1000", "AUC", "under Salus", "gain x 1000"):
+        table.add_column(name, justify="left" if name == "2013" else "right", no_wrap=True)
     for month in months:
         table.add_row(
             month.period,
@@ -123,11 +114,11 @@ def show_chart(console: Console, months: list[Comparison]) -> None:
     """The gain in log loss as points with their intervals around zero; right of the line is better."""
     widest = max(max(abs(m.loss_gain.low), abs(m.loss_gain.high)) for m in months)
     scale = max(widest, _SMALLEST_SCALE)
-    console.print("\nGain in log loss (right of the line: better under Salus; the bar is the 95 % interval)")
+    console.print("\nGain in log loss x 1000 (right of the line: better under Salus; the bar is the 95 % interval)")
     for month in months:
         console.print(Text(f"{month.period:>4} ") + _bar(month.loss_gain, scale) + Text(f" {_gain(month.loss_gain)}"))
-    axis = f"{-scale:+.3f}".ljust(_CHART_WIDTH // 2) + "0" + f"{scale:+.3f}".rjust(_CHART_WIDTH // 2)
-    console.print(f"     {axis}")
+    low, high = f"{-1_000 * scale:+.0f}", f"{1_000 * scale:+.0f}"
+    console.print(f"     {low.ljust(_CHART_WIDTH // 2)}0{high.rjust(_CHART_WIDTH // 2)}")
 
 
 def _bar(gain: Estimate, scale: float) -> Text:
@@ -144,7 +135,7 @@ def _bar(gain: Estimate, scale: float) -> Text:
 
 
 def _gain(gain: Estimate) -> str:
-    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    return f"{1_000 * gain.value:+.1f} [{1_000 * gain.low:+.1f}, {1_000 * gain.high:+.1f}]"
 
 
 def verdict(months: list[Comparison]) -> str:
@@ -154,7 +145,7 @@ def verdict(months: list[Comparison]) -> str:
     worse = sum(1 for month in months[:-1] if month.loss_gain.high < 0)
     by_month = f"better beyond noise in {better} of {len(months) - 1} months, worse beyond noise in {worse}"
     if year.low > 0:
-        return f"Under Salus the model was better than left alone by more than noise ({_gain(year)}): {by_month}."
+        return f"Under Salus the model was better than left alone by more than noise ({_gain(year)} x 0.001 log loss): {by_month}."
     if year.high < 0:
-        return f"Under Salus the model was WORSE than left alone by more than noise ({_gain(year)}): {by_month}."
-    return f"Over the year the difference is within noise ({_gain(year)}): {by_month}."
+        return f"Under Salus the model was WORSE than left alone by more than noise ({_gain(year)} x 0.001 log loss): {by_month}."
+    return f"Over the year the difference is within noise ({_gain(year)} x 0.001 log loss): {by_month}."

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from salus.client import Client
@@ -43,6 +44,7 @@ _BUSY = ("waiting", "training", "comparing")
 _LAG = timedelta(days=2)
 _PATIENCE_S = 90.0
 _LOOK_S = 0.05
+_SHORT = 150
 
 
 class Line(Record):
@@ -148,7 +150,8 @@ class Story:
 
     def _say(self, day: datetime, kind: str, text: str) -> None:
         self.lines.append(Line(day=f"{day:%d %b}", kind=kind, text=text))
-        self._console.print(f"  [dim]{day:%d %b}[/]  [{_COLOUR.get(kind, 'default')}]{kind}[/]: {text}")
+        short = text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
+        self._console.print(f"[dim]{day:%d %b}[/]  [{_COLOUR.get(kind, 'default')}]{kind}[/]: {escape(short)}")
 
 
 def _in_words(entry: Entry) -> str:
@@ -168,5 +171,7 @@ def _in_words(entry: Entry) -> str:
             return f"{said['model']} {said['version']}: {said['reason']}"
         case "RolledBack":
             return f"{said['model']} {said['version']}: {said['reason']}"
+        case "RetrainingEnded" if said["state"] in ("promoted", "rolled_back"):
+            return ""  # the rollout said it
         case _:
             return str(said.get("reason", ""))

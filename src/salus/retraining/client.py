@@ -41,9 +41,7 @@ class RetrainingClient:
     def retrain(self, model: str, reason: str = "") -> Retraining:
         """Retrains now; the gate and the rollout are the policy's."""
         body = Retrain(reason=reason)
-        return self._session.call(
-            "POST", path("policies", model, "retrain"), body=body, expect=Retraining, once=True
-        )
+        return self._session.call("POST", path("policies", model, "retrain"), body=body, expect=Retraining, once=True)
 
     def retrainings(self, model: str | None = None, limit: int = 100) -> list[Retraining]:
         """Retrainings, newest first, with every decision."""

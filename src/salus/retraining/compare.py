@@ -71,9 +71,7 @@ def _scores(client: RegistryClient, version: ModelVersion, frame: pl.DataFrame) 
     return score(graph.read_bytes(), version.signature, frame)
 
 
-def compare(
-    task: ComparisonTask, kind: Any, sides: Sides, frame: pl.DataFrame, champion: ModelVersion
-) -> Comparison:
+def compare(task: ComparisonTask, kind: Any, sides: Sides, frame: pl.DataFrame, champion: ModelVersion) -> Comparison:
     """The verdict: `better`, `worse`, `no difference`, `worse segment` or `cannot tell`, in numbers and in words."""
     days = len(np.unique(sides.day))
     told = Comparison(

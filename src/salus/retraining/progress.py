@@ -83,7 +83,7 @@ def follow_window(tx: Transaction, entry: Entry) -> None:
                 reason=reason,
             )
             consider(tx, actor, policy, trigger)
-        elif _checkup_due(tx, actor, policy, end_ms, last):
+        elif _checkup_due(tx, actor, policy, end_ms):
             reason = "a check-up: would a fresh model be better?"
             consider(tx, actor, policy, Trigger(kind="checkup", event_ms=end_ms, reason=reason))
 
@@ -93,12 +93,16 @@ def _firing(tx: Transaction, actor: Actor, policy: Policy) -> Alert | None:
     return next((alert for alert in found if alert.cause in policy.body.causes), None)
 
 
-def _checkup_due(tx: Transaction, actor: Actor, policy: Policy, end_ms: int, last: Retraining | None) -> bool:
-    """Enough event time since the last retraining, or since the endpoint's first request."""
+def _checkup_due(tx: Transaction, actor: Actor, policy: Policy, end_ms: int) -> bool:
+    """Enough event time since the last promotion, or since the endpoint's first request.
+
+    A check-up that promotes nothing is repeated after each cooldown: what one hold-out could not tell the next may.
+    """
     reach = monitoring.reach(tx, actor, policy.endpoint)
     if policy.body.checkup_s is None or reach is None or reach[2] < policy.body.min_labelled:
         return False
-    since_ms = reach[0] if last is None else last.now_ms
+    promoted = store.last(tx, actor.workspace, policy.model, state="promoted")
+    since_ms = reach[0] if promoted is None else promoted.now_ms
     return end_ms - since_ms >= 1000 * policy.body.checkup_s
 
 
@@ -168,11 +172,7 @@ def follow_comparison(tx: Transaction, entry: Entry, gate: Gate) -> None:
     tx.emit(actor, found.subject, news, after=comparison)
     passed = {"better": True, "cannot tell": None}.get(comparison.verdict, False)
     policy = store.find_policy(tx, entry.workspace, found.model)
-    checks = [
-        NewGate(
-            name=GATE_NAME, passed=passed, reason=comparison.text, evidence=msgspec.to_builtins(comparison)
-        )
-    ]
+    checks = [NewGate(name=GATE_NAME, passed=passed, reason=comparison.text, evidence=msgspec.to_builtins(comparison))]
     if passed and policy is not None and not policy.body.automatic:
         checks.append(NewGate(name=APPROVAL, passed=None, reason="the policy asks for a person's approval"))
     version = registry.check_gates(tx, actor, found.model, comparison.candidate, CheckGates(gates=tuple(checks)))

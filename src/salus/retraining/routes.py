@@ -58,6 +58,4 @@ async def get_retraining(context: Context, actor: Actor, retraining_id: str) -> 
     return await context.read(service.get_retraining, actor, retraining_id)
 
 
-router = slice_router(
-    "retraining", [put_policy, list_policies, get_policy, retrain, list_retrainings, get_retraining]
-)
+router = slice_router("retraining", [put_policy, list_policies, get_policy, retrain, list_retrainings, get_retraining])

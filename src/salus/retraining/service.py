@@ -87,9 +87,7 @@ def list_retrainings(
 ) -> list[Retraining]:
     """Retrainings, newest first; those that were declined included."""
     query = store.select_retrainings(actor.workspace, model).limit(limit)
-    return reader.records(
-        Retraining, query if before is None else query.where(store.retrainings.c.id < before)
-    )
+    return reader.records(Retraining, query if before is None else query.where(store.retrainings.c.id < before))
 
 
 def get_retraining(reader: Reader, actor: Actor, retraining_id: str) -> Retraining:

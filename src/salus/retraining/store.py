@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from salus.kernel.sql import Id, Json, Ms, Name, Reader, Transaction, metadata
-from salus.retraining.model import OPEN, Comparison, Decision, Policy, PutPolicy, Retraining, Trigger
+from salus.retraining.model import Comparison, Decision, OPEN, Policy, PutPolicy, Retraining, RetrainingState, Trigger
 
 policies = sa.Table(
     "retraining_policies",
@@ -91,9 +91,10 @@ def by(reader: Reader, workspace: str, column: str, value: str) -> Retraining | 
     return reader.record(Retraining, select_retrainings(workspace).where(retrainings.c[column] == value))
 
 
-def last(reader: Reader, workspace: str, model: str) -> Retraining | None:
-    """The model's newest retraining that really began (one that was declined did not)."""
-    query = select_retrainings(workspace, model).where(retrainings.c.state != "declined")
+def last(reader: Reader, workspace: str, model: str, state: RetrainingState | None = None) -> Retraining | None:
+    """The model's newest retraining in `state`; without one, the newest that really began (one declined did not)."""
+    wanted = retrainings.c.state != "declined" if state is None else retrainings.c.state == state
+    query = select_retrainings(workspace, model).where(wanted)
     return reader.record(Retraining, query.limit(1))
 
 

@@ -17,6 +17,7 @@ DATASET = "departures"
 VIEWS = ["weather", "plane"]
 MODEL = "flight-delay"
 DAY_MS = 86_400_000
+REFERENCE_ROWS = 45_000
 
 
 @salus.step(retries=1)
@@ -68,7 +69,7 @@ def train(
         }
         run.log(metrics)
         run.log_artifact("model.onnx", graph)
-    return graph, held_out.with_columns(probability=pl.Series(answered), held_out=True), metrics, run.id
+    return graph, _reference(graph, fitted_on, held_out), metrics, run.id
 
 
 @salus.step
@@ -128,6 +129,14 @@ def signature() -> salus.Signature:
         outputs=salus.Schema(columns=(salus.Column(name="probability", dtype="float", nullable=False),)),
         task="binary",
     )
+
+
+def _reference(graph: bytes, fitted_on: pl.DataFrame, held_out: pl.DataFrame) -> pl.DataFrame:
+    """What the model's monitors compare with: all it was judged on, and of what it learned an even sample."""
+    room = max(REFERENCE_ROWS - held_out.height, 0)
+    learned = fitted_on.gather_every(max(1, -(-fitted_on.height // max(room, 1))))
+    rows = pl.concat([learned.with_columns(held_out=False), held_out.with_columns(held_out=True)])
+    return rows.with_columns(probability=pl.Series(model.run_onnx(graph, rows)))
 
 
 def _typed(frame: pl.DataFrame) -> pl.DataFrame:
