@@ -27,7 +27,9 @@ DOCS = ROOT / "docs"
 
 def blocks(page: str, language: str) -> list[str]:
     """The code blocks of a page in one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
 
 
 def bash(code: str, folder: Path, home: Path, **environment: str) -> str:

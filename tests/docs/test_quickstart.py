@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?[^\n]*\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 _UP_S = 60.0
 _BLOCK_S = 120.0
+_CURL_HTTP_ERROR = 22
 
 
 class Block(NamedTuple):
@@ -56,7 +57,15 @@ class Reader:
             return ""
         if code.strip() == "salus up":
             return self._start()
-        done = subprocess.run(
+        done = self._bash(code)
+        if done.returncode == _CURL_HTTP_ERROR:  # the data plane serves a new endpoint "a moment later"
+            time.sleep(1)
+            done = self._bash(code)
+        assert done.returncode == 0, f"{code}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def _bash(self, code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", code],
             cwd=self.folder,
             env=self.environment,
@@ -65,8 +74,6 @@ class Reader:
             timeout=_BLOCK_S,
             check=False,
         )
-        assert done.returncode == 0, f"{code}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def _start(self) -> str:
         log = self.folder / "up.log"

@@ -29,16 +29,12 @@ def create(
     try:
         checked = msgspec.convert(role, Role)
     except msgspec.ValidationError as error:
-        raise InvalidInput(
-            f"a role is viewer, editor, operator or admin, got {role!r}", path="--role"
-        ) from error
+        raise InvalidInput(f"a role is viewer, editor, operator or admin, got {role!r}", path="--role") from error
     settings = load_settings()
     database = open_context(settings).database
     try:
         actor = Actor(principal="local", role="admin", workspace=settings.workspace)
-        made, text = database.write(
-            lambda tx: tokens.create_token(tx, actor, principal, checked, settings.workspace)
-        )
+        made, text = database.write(lambda tx: tokens.create_token(tx, actor, principal, checked, settings.workspace))
     finally:
         database.close()
     console.print(f"Token {made.id} for {principal} ({role}). It is shown this once:")
