@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import polars as pl
 
+from salus.data.arrow_size import declared_bytes
 from salus.data.model import MAX_CELLS, MAX_COLUMNS
 from salus.kernel.errors import InvalidInput, TooLarge
 from salus.kernel.schema import Column, DType, Schema
@@ -23,6 +24,13 @@ POLARS_TYPES: Mapping[DType, pl.DataType] = {
     "bool": pl.Boolean(),
     "time": pl.Datetime("ms", "UTC"),
 }
+
+MAX_ARROW_BYTES = 256 * 1024**2
+"""So large may an Arrow file be that comes in the body of a request, unpacked."""
+
+EARLIEST_MS = -62_135_596_800_000
+LATEST_MS = 253_402_300_799_999
+"""Times lie in the years 1 to 9999, as ISO 8601 and Python have them."""
 
 _PARQUET_MAGIC = b"PAR1"
 _ARROW_MAGIC = b"ARROW1"
@@ -89,7 +97,7 @@ def cast(series: pl.Series, wanted: DType) -> pl.Series:
         if wanted == "time" and isinstance(series.dtype, pl.Date):
             series = series.cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
         return series.cast(POLARS_TYPES[wanted], strict=True)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InvalidInput(
             f"a value of {series.name!r} does not fit the type {wanted}: {_first_line(error)}",
             path=f"$.{series.name}",
@@ -131,15 +139,22 @@ def read_parquet(content: bytes, path: str = "$") -> pl.DataFrame:
         return pl.read_parquet(io.BytesIO(content))
 
 
-def read_arrow(content: bytes, path: str = "$") -> pl.DataFrame:
+def read_arrow(content: bytes, path: str = "$", *, limit_bytes: int | None = None) -> pl.DataFrame:
     """The table in the bytes of an Arrow IPC file that may be anything.
 
     Raises:
         InvalidInput: it is not an Arrow IPC file, or damaged.
-        TooLarge: it has more columns or cells than the limits allow.
+        TooLarge: it has more columns or cells than the limits allow, or says that it unpacks to more than `limit_bytes`.
     """
     if content[:6] != _ARROW_MAGIC or content[-6:] != _ARROW_MAGIC:
         raise InvalidInput("the body is not an Arrow IPC file", path=path, remedy="Send DataFrame.write_ipc's bytes.")
+    size_bytes = declared_bytes(content, path)
+    if limit_bytes is not None and size_bytes > limit_bytes:
+        raise TooLarge(
+            f"an Arrow file has at most {limit_bytes:,} bytes when unpacked, this one {size_bytes:,}",
+            path=path,
+            remedy="Send it in several parts.",
+        )
     with refusing_damage("Arrow IPC", path):
         frame = pl.read_ipc(io.BytesIO(content))
     check_size(frame.width, frame.height, path)

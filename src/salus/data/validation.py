@@ -24,7 +24,7 @@ from salus.data.expectations import (
     law_of,
 )
 from salus.data.model import Example, ValidationReport, Violation
-from salus.data.tables import POLARS_TYPES, accepts, cast, dtype_of
+from salus.data.tables import EARLIEST_MS, LATEST_MS, POLARS_TYPES, accepts, cast, dtype_of
 from salus.kernel.clock import iso
 from salus.kernel.errors import InvalidInput
 from salus.kernel.schema import Column, Schema
@@ -59,6 +59,7 @@ def validate(
     sound = [column for column in schema.columns if _is_sound(frame, column)]
     typed = frame.select(cast(frame[column.name], column.dtype) for column in sound)
     violations += [found for column in sound if (found := _not_finite(typed[column.name])) is not None]
+    violations += [found for column in sound if (found := _no_time(typed[column.name])) is not None]
     for expectation in expectations:
         if all(name in typed.columns for name in columns_of(expectation)):
             found = _check(typed, frame.height, expectation, now_ms)
@@ -149,6 +150,16 @@ def _not_finite(series: pl.Series) -> Violation | None:
     if not broken.any():
         return None
     return _of_mask(broken, series, "finite", f"{series.name} is a finite number or missing")
+
+
+def _no_time(series: pl.Series) -> Violation | None:
+    if not isinstance(series.dtype, pl.Datetime):
+        return None
+    moments = series.to_physical()
+    broken = ~moments.is_between(EARLIEST_MS, LATEST_MS).fill_null(True)
+    if not broken.any():
+        return None
+    return _of_mask(broken, moments, "time", f"{series.name} is a time in the years 1 to 9999 or missing")
 
 
 def _check(frame: pl.DataFrame, rows: int, expectation: Expectation, now_ms: int) -> Violation | None:

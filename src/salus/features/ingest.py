@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
 
-from salus.data.tables import conform, read_arrow, write_arrow
+from salus.data.tables import MAX_ARROW_BYTES, conform, read_arrow, write_arrow
 from salus.data.validation import refusal, validate
 from salus.features import service
 from salus.features.model import CREATED_MS, FeatureView, Pushed, entity_key
@@ -18,6 +19,9 @@ from salus.kernel.identity import Actor
 from salus.kernel.ports import Database
 from salus.kernel.segments import Segments
 from salus.kernel.sql import Reader, Transaction
+
+
+MAX_KEY = 512
 
 
 def segment_table(workspace: str, view: str) -> str:
@@ -41,7 +45,7 @@ def push(
             `ValidationReport`. Nothing is written.
     """
     view = database.read(lambda reader: service.get_view(reader, actor, name))
-    frame = read_arrow(body)
+    frame = read_arrow(body, limit_bytes=MAX_ARROW_BYTES)
     if not frame.height:
         raise InvalidInput("a push needs at least one row", path="$")
     now_ms = database.clock.now_ms()
@@ -54,6 +58,8 @@ def push(
 
 
 def _checked(segments: Segments, actor: Actor, view: FeatureView, frame: pl.DataFrame, now_ms: int) -> CheckedRows:
+    online = newest_rows(frame, view)
+    _check_keys(view, online)
     moments = frame[view.event_time].dt.timestamp("ms")
     history = frame.with_columns(pl.lit(now_ms, dtype=pl.Int64).alias(CREATED_MS))
     staged = segments.stage(history, sort_by=view.event_time)
@@ -66,9 +72,19 @@ def _checked(segments: Segments, actor: Actor, view: FeatureView, frame: pl.Data
         rows=frame.height,
         min_event_ms=int(moments.min()),  # type: ignore[arg-type]
         max_event_ms=int(moments.max()),  # type: ignore[arg-type]
-        online=newest_rows(frame, view),
+        online=online,
         append=append,
     )
+
+
+def _check_keys(view: FeatureView, keys: Iterable[str]) -> None:
+    for key in keys:
+        if len(key) > MAX_KEY or "\x00" in key:
+            raise InvalidInput(
+                f"a key has at most {MAX_KEY} characters and no NUL, got {key[:40]!r} ({len(key):,} characters)",
+                path=f"$.{view.key_names[0]}",
+                remedy="Nothing was written. Use a shorter identifier, such as a digest.",
+            )
 
 
 def newest_rows(frame: pl.DataFrame, view: FeatureView) -> dict[str, dict[int, tuple[Any, ...]]]:

@@ -75,7 +75,9 @@ def make_app(context: Context) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Salus",
             version=package.version("salus-mlops"),
-            openapi_router=Router("/schema", route_handlers=[], opt={"permission": "public"}, after_request=tell_missing),
+            openapi_router=Router(
+                "/schema", route_handlers=[], opt={"permission": "public"}, after_request=tell_missing
+            ),
             render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
             use_handler_docstrings=True,
         ),

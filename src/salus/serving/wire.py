@@ -5,7 +5,7 @@ Both sides may be of neighbouring releases: fields are only ever added, with def
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -79,6 +79,12 @@ class RouteTable(Record):
 
 Role = Literal["live", "shadow"]
 
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: no event is later."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Moment = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
+
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """What one revision said to one row: `output` by output column, or `error`."""
@@ -87,7 +93,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     role: Role
     output: dict[str, Any] | None
     error: str | None
-    latency_us: int
+    latency_us: _Count
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -97,10 +103,10 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True):
     `inputs` are what the model saw: the request's columns and the features that were added.
     """
 
-    seq: int
+    seq: _Count
     endpoint: str
-    event_ms: int
-    at_ms: int
+    event_ms: _Moment
+    at_ms: _Moment
     key: str
     inputs: dict[str, Any]
     answers: tuple[Answer, ...]
@@ -110,8 +116,8 @@ class PredictionBatch(msgspec.Struct, frozen=True):
     """A stretch of one plane's spool. The same stretch may come twice: (`plane`, `first_seq`) names it."""
 
     plane: str
-    first_seq: int
-    last_seq: int
+    first_seq: _Count
+    last_seq: _Count
     records: tuple[PredictionRecord, ...]
 
 
@@ -137,4 +143,4 @@ def parse_prediction_id(value: str) -> tuple[str, int] | None:
         number = int(seq, 16)
     except ValueError:
         return None
-    return (plane, number) if number > 0 and f"{number:x}" == seq else None
+    return (plane, number) if 0 < number < 2**63 and f"{number:x}" == seq else None

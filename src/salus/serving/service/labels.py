@@ -24,10 +24,10 @@ from salus.serving.model.labels import (
 from salus.serving.service.endpoints import get_endpoint
 from salus.serving.store import labels as store
 from salus.serving.store import predictions as prediction_store
-from salus.serving.wire import parse_prediction_id
+from salus.serving.wire import LAST_MS, parse_prediction_id
 
 _SHOWN = 100
-_MS_LIMIT = 1 << 53
+_MS_LIMIT = LAST_MS + 1
 
 
 class ItemError(Record):

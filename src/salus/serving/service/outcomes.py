@@ -18,6 +18,7 @@ from salus.serving.service.endpoints import get_endpoint
 from salus.serving.store import labels as label_store
 from salus.serving.store.predictions import since_for, table_of
 from salus.serving.table import FIXED
+from salus.serving.wire import LAST_MS
 
 LABEL_COLUMNS: dict[str, type[pl.DataType]] = {
     "label": pl.Float64,
@@ -137,7 +138,7 @@ def recent(reader: Reader, actor: Actor, name: str, segments: Segments, *, curso
     place = None
     if cursor is not None:
         event_ms, _, prediction_id = cursor.partition("~")
-        if not _EVENT_MS.fullmatch(event_ms) or abs(int(event_ms)) >= 2**63:
+        if not _EVENT_MS.fullmatch(event_ms) or abs(int(event_ms)) > LAST_MS:
             raise InvalidInput(f"this is not a cursor of this list: {cursor[:80]!r}", path="cursor")
         place = (int(event_ms), prediction_id)
     high = place[0] if place else None

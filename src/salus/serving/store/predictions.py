@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import sqlalchemy as sa
 
+from salus.kernel.content import digest
 from salus.kernel.sql import Id, Json, Ms, Name, Reader, Transaction, metadata
 from salus.serving.model.predictions import Plane
 
 _KEYS_AT_ONCE = 500
+_KEY_BYTES = 512
 _FAR = 20_000
 _STRETCHES = 1_000
 _SPREAD_MS = 30 * 86_400_000
@@ -169,6 +171,18 @@ def since_for(reader: Reader, workspace: str, endpoint: str, until_ms: int | Non
     return sorted(found, reverse=True)[:limit][-1] if found else None
 
 
+def stored_key(key: str) -> str:
+    """`key` as the index holds it: as it is, or its digest where it is too long for an index or has a NUL character.
+
+    A data plane has acknowledged its prediction already, so no key may be refused here.
+
+    >>> stored_key("JFK-1")
+    'JFK-1'
+    """
+    raw = key.encode()
+    return key if len(raw) <= _KEY_BYTES and b"\0" not in raw else digest(raw)
+
+
 def set_newest(tx: Transaction, workspace: str, endpoint: str, items: Sequence[tuple[str, str, int]]) -> None:
     """Notes `(key, prediction_id, event_ms)` where no prediction with that key is newer in event time."""
     if items:
@@ -176,7 +190,7 @@ def set_newest(tx: Transaction, workspace: str, endpoint: str, items: Sequence[t
             {
                 "workspace": workspace,
                 "endpoint": endpoint,
-                "key": key,
+                "key": stored_key(key),
                 "prediction_id": prediction_id,
                 "event_ms": event_ms,
             }
@@ -188,11 +202,13 @@ def set_newest(tx: Transaction, workspace: str, endpoint: str, items: Sequence[t
 def newest_ids(reader: Reader, workspace: str, endpoint: str, keys: Sequence[str]) -> dict[str, str]:
     """The newest prediction of each of `keys` that has one."""
     found: dict[str, str] = {}
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
+    asked = {stored_key(key): key for key in keys}
+    stored = list(asked)
+    for start in range(0, len(stored), _KEYS_AT_ONCE):
         query = sa.select(newest.c.key, newest.c.prediction_id).where(
             newest.c.workspace == workspace,
             newest.c.endpoint == endpoint,
-            newest.c.key.in_(keys[start : start + _KEYS_AT_ONCE]),
+            newest.c.key.in_(stored[start : start + _KEYS_AT_ONCE]),
         )
-        found.update({row["key"]: row["prediction_id"] for row in reader.rows(query)})
+        found.update({asked[row["key"]]: row["prediction_id"] for row in reader.rows(query)})
     return found
