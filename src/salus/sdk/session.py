@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from salus.kernel.errors import NotFound, Problem, SalusError, Unavailable, from_problem
+from salus.kernel.errors import NotFound, Overloaded, Problem, SalusError, Unavailable, from_problem
 from salus.kernel.ids import new_id
 from salus.kernel.settings import Settings, load_settings
 
@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 _TIMEOUT = urllib3.Timeout(connect=3.0, read=60.0)
 _RETRY_STATUS = frozenset({429, 502, 503})
+_BY_STATUS: dict[int, type[SalusError]] = {429: Overloaded, 502: Unavailable, 503: Unavailable, 504: Unavailable}
 _BACKOFF_S = 0.1
 
 
@@ -195,4 +196,5 @@ def _error(status: int, raw: bytes, url: str) -> SalusError:
     except msgspec.DecodeError:
         if status == 404:
             return NotFound(f"there is nothing at {url}")
-        return SalusError(f"{url} answered {status}: {raw[:200]!r}")
+        kind = _BY_STATUS.get(status, SalusError)  # of something between us and the server
+        return kind(f"{url} answered {status}: {raw[:200]!r}")
