@@ -22,7 +22,8 @@ from salus.kernel.structs import Record
 log = logging.getLogger("salus.subscriptions")
 
 _POLL_S = 1.0
-_BATCH = 200
+_BATCH = 500
+_REMEMBER = 5_000
 
 cursors = sa.Table(
     "subscriptions",
@@ -54,6 +55,7 @@ class Dispatcher:
         self._subscriptions = list(subscriptions)
         self._wake = threading.Event()
         self._stopping = False
+        self._looked: dict[str, int] = {}
         self._thread = threading.Thread(target=self._loop, name="salus-subscriptions", daemon=True)
 
     def start(self) -> None:
@@ -80,22 +82,39 @@ class Dispatcher:
                 self._wake.wait(_POLL_S)
 
     def run_once(self) -> bool:
-        """Delivers what is there, at most a batch for each subscriber; tells whether there may be more."""
-        more = False
-        for subscription in self._subscriptions:
-            more = self._deliver(subscription) or more
-        return more
+        """Delivers what is there, at most a batch; tells whether there may be more.
 
-    def _deliver(self, subscription: Subscription) -> bool:
-        entries, head = self._database.read(lambda reader: _pending(reader, subscription))
-        if not entries:
-            if head:
-                self._database.write(lambda tx: _advance(tx, subscription.name, head))
-            return False
-        for entry in entries:
-            if self._stopping or not self._handle(subscription, entry):
-                return False
-        return len(entries) == _BATCH
+        The ledger is read once for all subscribers. How far each has been looked through is kept in memory; its cursor
+        is written with what it handles, and now and then where nothing concerned it.
+        """
+        cursors, entries = self._database.read(self._look)
+        reached = entries[-1].seq if entries else 0
+        stuck = False
+        for subscription in self._subscriptions:
+            begun = max(cursors.get(subscription.name, 0), self._looked.get(subscription.name, 0))
+            pending = [entry for entry in entries if entry.seq > begun and entry.kind in subscription.kinds]
+            if not self._deliver(subscription, pending):
+                stuck = True
+                continue
+            self._looked[subscription.name] = max(begun, reached)
+            if reached - cursors.get(subscription.name, 0) > _REMEMBER:
+                self._remember(subscription.name, reached)
+        return len(entries) == _BATCH and not stuck
+
+    def _look(self, reader: Reader) -> tuple[dict[str, int], list[Entry]]:
+        """The cursors, and the entries behind the one that is furthest back."""
+        cursors_ = {row["subscriber"]: row["seq"] for row in reader.rows(sa.select(cursors))}
+        begun = min(
+            (max(cursors_.get(s.name, 0), self._looked.get(s.name, 0)) for s in self._subscriptions), default=0
+        )
+        return cursors_, ledger.read(reader, after=begun, limit=_BATCH)
+
+    def _deliver(self, subscription: Subscription, pending: Sequence[Entry]) -> bool:
+        """Hands over each of `pending`; False where it stopped before the end."""
+        return all(not self._stopping and self._handle(subscription, entry) for entry in pending)
+
+    def _remember(self, name: str, seq: int) -> None:
+        self._database.write(lambda tx: _advance(tx, name, max(seq, _cursor(tx, name))))
 
     def _handle(self, subscription: Subscription, entry: Entry) -> bool:
         def unit(tx: Transaction) -> None:
@@ -129,14 +148,6 @@ class Dispatcher:
         if not passed:
             self._wake.wait(_POLL_S)
         return passed
-
-
-def _pending(reader: Reader, subscription: Subscription) -> tuple[list[Entry], int]:
-    """The entries to deliver; and, when there are none but others went by, how far the cursor may move."""
-    after = _cursor(reader, subscription.name)
-    found = ledger.read(reader, after=after, limit=_BATCH, kinds=subscription.kinds)
-    newest = ledger.head(reader)
-    return found, newest if not found and newest - after > 10 * _BATCH else 0
 
 
 def _cursor(reader: Reader, name: str) -> int:

@@ -14,7 +14,7 @@ from salus.monitoring.store import watches as store
 log = logging.getLogger("salus.monitoring")
 
 _POLL_S = 1.0
-_SETTLE_S = 0.05
+_SETTLE_S = 0.25
 _AT_ONCE = 20
 
 
