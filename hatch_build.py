@@ -106,9 +106,8 @@ def _node(script: Path, *arguments: str | Path) -> None:
     node = node_binary()
     command = [node, str(script), *map(str, arguments)]
     path = f"{Path(node).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    ended = subprocess.run(
-        command, cwd=UI, env={"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    env = {"NODE_USE_SYSTEM_CA": "1", **os.environ, "PATH": path}
+    ended = subprocess.run(command, cwd=UI, env=env, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         raise UiBuildError(
             f"`{script.name} {' '.join(map(str, arguments))}` ended with {ended.returncode}:\n"

@@ -1,7 +1,7 @@
 """Metric ingestion: acknowledged, durable points per second over real HTTP, against a floor measured in the same run.
 
-The floor is the same number of rows inserted by SQLite itself in one transaction per request's worth of rows, with the same durability
-settings, without HTTP, validation or a group commit.
+The floor is the same number of rows inserted by SQLite itself in one transaction per request's worth of rows, with the
+same durability settings, without HTTP, validation or a group commit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def main() -> None:
     single_floor = floor_commits_per_s(rows=1)
     batch_floor = floor_commits_per_s(rows=BATCH) * BATCH
     table.add_row(
-        f"log one point, {THREADS} threads: calls/s", f"{singles:,.0f}", f"{single_floor:,.0f}", f"{singles / single_floor:.2f}"
+        f"log one point, {THREADS} threads: calls/s",
+        f"{singles:,.0f}",
+        f"{single_floor:,.0f}",
+        f"{singles / single_floor:.2f}",
     )
     table.add_row(
         f"log {BATCH:,} points, {THREADS} threads: points/s",

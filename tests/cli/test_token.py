@@ -22,7 +22,7 @@ def token(home: Path, *arguments: str) -> list[str]:
         [sys.executable, "-m", "salus", "token", *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "COLUMNS": "160", "SALUS_HOME": str(home)},
+        env={**os.environ, "COLUMNS": "80", "SALUS_HOME": str(home)},
         check=False,
     )
     assert done.returncode == 0, done.stderr

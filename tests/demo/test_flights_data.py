@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from salus.demo.flights import data, features, model
 from sklearn.pipeline import Pipeline
+
+from salus.demo.flights import data, features, model
 
 MARCH = datetime(2013, 3, 1, 5, tzinfo=UTC)
 

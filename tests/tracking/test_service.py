@@ -44,7 +44,7 @@ def test_a_parameter_is_set_once(database: SqlDatabase, actor: Actor, run: Run) 
     same = LogBatch(parameters={"depth": 6})
     database.write(lambda tx: service.log(tx, actor, run.id, same))
     other = LogBatch(parameters={"depth": 7}, points=[Point(key="loss", value=1.0)])
-    with pytest.raises(Conflict, match="'depth'.*'6' already, got '7'"):
+    with pytest.raises(Conflict, match=r"'depth'.*'6' already, got '7'"):
         database.write(lambda tx: service.log(tx, actor, run.id, other))
     assert not database.read(lambda reader: service.describe_run(reader, actor, run.id)).metrics
 
@@ -92,16 +92,10 @@ def test_another_workspace_sees_nothing(database: SqlDatabase, actor: Actor, run
 
 
 def test_runs_come_newest_first_in_pages(database: SqlDatabase, actor: Actor) -> None:
-    made = [
-        database.write(lambda tx: service.start_run(tx, actor, StartRun(experiment="many"))) for _ in range(5)
-    ]
+    made = [database.write(lambda tx: service.start_run(tx, actor, StartRun(experiment="many"))) for _ in range(5)]
     ids = [run.id for run in reversed(made)]
-    first = database.read(
-        lambda reader: service.list_runs(reader, actor, experiment="many", before=None, limit=3)
-    )
-    rest = database.read(
-        lambda reader: service.list_runs(reader, actor, experiment="many", before=ids[2], limit=3)
-    )
+    first = database.read(lambda reader: service.list_runs(reader, actor, experiment="many", before=None, limit=3))
+    rest = database.read(lambda reader: service.list_runs(reader, actor, experiment="many", before=ids[2], limit=3))
     assert [row.run.id for row in first + rest] == ids
 
 

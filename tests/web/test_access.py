@@ -36,9 +36,7 @@ def plain(tmp_path: Path) -> Iterator[RunningServer]:
 
 
 def session_of(server: RunningServer, role: Role, workspace: str = "default") -> Session:
-    _, text = server.context.database.write(
-        lambda tx: tokens.create_token(tx, ADMIN, f"the {role}", role, workspace)
-    )
+    _, text = server.context.database.write(lambda tx: tokens.create_token(tx, ADMIN, f"the {role}", role, workspace))
     return Session(msgspec.structs.replace(server.settings, token=text, workspace=workspace))
 
 

@@ -28,9 +28,7 @@ def test_what_happened_is_in_the_ledger_in_order(server: RunningServer) -> None:
     runs = [start_run(server, name=f"run {i}") for i in range(5)]
     query = {"kind": "RunStarted", "limit": 3}
     first = server.session.call("GET", path("ledger"), query=query, expect=Page[Entry])
-    rest = server.session.call(
-        "GET", path("ledger"), query={**query, "after": first.next_cursor}, expect=Page[Entry]
-    )
+    rest = server.session.call("GET", path("ledger"), query={**query, "after": first.next_cursor}, expect=Page[Entry])
     assert [entry.data["run"] for entry in first.items + rest.items] == [run.id for run in runs]
     newest = server.session.call("GET", path("ledger"), query={"newest_first": True}, expect=Page[Entry])
     assert newest.items[0].subject == f"run:{runs[-1].id}"
@@ -41,9 +39,7 @@ def test_what_happened_is_in_the_ledger_in_order(server: RunningServer) -> None:
 def test_lineage_is_walked_both_ways(server: RunningServer) -> None:
     run = start_run(server, context={"inputs": ["dataset_version:flights@1"]})
     graph = server.session.call("GET", path("lineage"), query={"node": f"run:{run.id}"}, expect=Graph)
-    assert [(edge.upstream, edge.relation) for edge in graph.edges] == [
-        ("dataset_version:flights@1", "trained_on")
-    ]
+    assert [(edge.upstream, edge.relation) for edge in graph.edges] == [("dataset_version:flights@1", "trained_on")]
     with pytest.raises(InvalidInput, match="depth"):
         server.session.call("GET", path("lineage"), query={"node": "x", "depth": 99})
 

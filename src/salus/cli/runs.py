@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from salus.kernel.clock import iso
 from salus.kernel.settings import load_settings
@@ -16,6 +16,8 @@ from salus.tracking.client import TrackingClient
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Experiments and runs.")
 console = Console()
+
+_ID_CHARS = 30
 
 
 @app.command(name="list")
@@ -29,7 +31,7 @@ def list_runs(
     if json:
         console.print_json(msgspec.json.encode(found).decode())
         return
-    table = Table("id", "name", "state", "started", "metrics", box=None, pad_edge=False)
+    table = Table(Column("id", min_width=_ID_CHARS), "name", "state", "started", "metrics", box=None, pad_edge=False)
     for row in found:
         shown = ", ".join(
             f"{key}={value:.4g}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from salus.kernel import tokens
 from salus.kernel.clock import iso
@@ -18,6 +18,8 @@ from salus.server.wiring import open_context
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Access tokens.")
 console = Console()
+
+_ID_CHARS = 26
 
 
 @app.command()
@@ -51,7 +53,7 @@ def list_tokens() -> None:
         found = database.read(lambda reader: tokens.list_tokens(reader, actor))
     finally:
         database.close()
-    table = Table("id", "principal", "role", "made", "revoked", box=None, pad_edge=False)
+    table = Table(Column("id", min_width=_ID_CHARS), "principal", "role", "made", "revoked", box=None, pad_edge=False)
     for token in found:
         revoked = iso(token.revoked_ms) if token.revoked_ms else ""
         table.add_row(token.id, token.principal, token.role, iso(token.created_ms), revoked)

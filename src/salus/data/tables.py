@@ -144,7 +144,7 @@ def read_arrow(content: bytes, path: str = "$", *, limit_bytes: int | None = Non
 
     Raises:
         InvalidInput: it is not an Arrow IPC file, or damaged.
-        TooLarge: it has more columns or cells than the limits allow, or says that it unpacks to more than `limit_bytes`.
+        TooLarge: it has more columns or cells than the limits allow, or unpacks to more than `limit_bytes`.
     """
     if content[:6] != _ARROW_MAGIC or content[-6:] != _ARROW_MAGIC:
         raise InvalidInput("the body is not an Arrow IPC file", path=path, remedy="Send DataFrame.write_ipc's bytes.")

@@ -144,8 +144,9 @@ def verdict(months: list[Comparison]) -> str:
     better = sum(1 for month in months[:-1] if month.loss_gain.low > 0)
     worse = sum(1 for month in months[:-1] if month.loss_gain.high < 0)
     by_month = f"better beyond noise in {better} of {len(months) - 1} months, worse beyond noise in {worse}"
+    gain = f"{_gain(year)} x 0.001 log loss"
     if year.low > 0:
-        return f"Under Salus the model was better than left alone by more than noise ({_gain(year)} x 0.001 log loss): {by_month}."
+        return f"Under Salus the model was better than left alone by more than noise ({gain}): {by_month}."
     if year.high < 0:
-        return f"Under Salus the model was WORSE than left alone by more than noise ({_gain(year)} x 0.001 log loss): {by_month}."
-    return f"Over the year the difference is within noise ({_gain(year)} x 0.001 log loss): {by_month}."
+        return f"Under Salus the model was WORSE than left alone by more than noise ({gain}): {by_month}."
+    return f"Over the year the difference is within noise ({gain}): {by_month}."

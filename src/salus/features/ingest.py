@@ -20,7 +20,6 @@ from salus.kernel.ports import Database
 from salus.kernel.segments import Segments
 from salus.kernel.sql import Reader, Transaction
 
-
 MAX_KEY = 512
 
 

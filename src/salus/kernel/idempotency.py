@@ -30,9 +30,7 @@ MAX_KEY = 255
 KEEP_MS = 7 * 24 * 3600 * 1000
 
 
-def once(
-    tx: Transaction, actor: Actor, key: str | None, request: Any, type_: type[T], work: Callable[[], T]
-) -> T:
+def once(tx: Transaction, actor: Actor, key: str | None, request: Any, type_: type[T], work: Callable[[], T]) -> T:
     """What `work` returns; under a `key` that was seen before, what it returned then. Without a key: just `work()`.
 
     Raises:

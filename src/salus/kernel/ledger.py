@@ -110,7 +110,7 @@ def read(
     subject: str | None = None,
     newest_first: bool = False,
 ) -> list[Entry]:
-    """Entries with a sequence number above `after` (below it, where `newest_first` and `after` > 0), at most `limit`."""
+    """Entries with a sequence number above `after` (below it, if `newest_first` and `after` > 0), at most `limit`."""
     query = sa.select(entries).limit(limit)
     if newest_first:
         query = query.order_by(entries.c.seq.desc())

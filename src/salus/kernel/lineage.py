@@ -61,9 +61,7 @@ def graph(reader: Reader, actor: Actor, node: str, depth: int = 4) -> Graph:
         for _ in range(depth):
             if not frontier:
                 break
-            query = sa.select(edges).where(
-                edges.c.workspace == actor.workspace, edges.c[near].in_(sorted(frontier))
-            )
+            query = sa.select(edges).where(edges.c.workspace == actor.workspace, edges.c[near].in_(sorted(frontier)))
             frontier = set()
             for edge in reader.records(Edge, query):
                 found[edge.upstream, edge.downstream, edge.relation] = edge

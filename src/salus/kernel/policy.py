@@ -50,9 +50,7 @@ class Gate:
         Raises:
             Denied: one of them says no; `details` holds all answers.
         """
-        answers = [
-            answer for rule in self._rules.get(question.action, []) if (answer := rule(question)) is not None
-        ]
+        answers = [answer for rule in self._rules.get(question.action, []) if (answer := rule(question)) is not None]
         refused = [answer for answer in answers if not answer.allowed]
         if refused:
             raise Denied(

@@ -116,6 +116,4 @@ def take_due(tx: Transaction, prefix: str, *, limit: int = 100) -> list[Firing]:
 
 
 def _due(reader: Reader, prefix: str) -> sa.Select[Any]:
-    return sa.select(table).where(
-        table.c.next_ms <= reader.now_ms, table.c.subject.startswith(prefix, autoescape=True)
-    )
+    return sa.select(table).where(table.c.next_ms <= reader.now_ms, table.c.subject.startswith(prefix, autoescape=True))

@@ -1,4 +1,4 @@
-"""Schemas: the columns of a table, the inputs and outputs of a model. One noun for data, features, registry, serving."""
+"""Schemas: columns of a table, inputs and outputs of a model. One noun for data, features, registry, serving."""
 
 from __future__ import annotations
 

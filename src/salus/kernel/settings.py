@@ -63,11 +63,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         InvalidInput: a variable has the wrong type; `path` is its name.
     """
     env = os.environ if environment is None else environment
-    raw = {
-        name: value
-        for name in Settings.__struct_fields__
-        if (value := env.get(f"SALUS_{name.upper()}", "")) != ""
-    }
+    raw = {name: value for name in Settings.__struct_fields__ if (value := env.get(f"SALUS_{name.upper()}", "")) != ""}
     try:
         settings = msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:

@@ -132,9 +132,7 @@ class Transaction(Reader):
             rows = [{name: getattr(record, name) for name in record.__struct_fields__} for record in records]
             self.connection.execute(sa.insert(table), rows)
 
-    def emit(
-        self, actor: Actor, subject: str, event: Event, *, before: Any = None, after: Any = None
-    ) -> PendingEvent:
+    def emit(self, actor: Actor, subject: str, event: Event, *, before: Any = None, after: Any = None) -> PendingEvent:
         """Puts `event` about `subject` (as in `run:run_01…`) into the ledger, with digests of the states it links.
 
         The event is recorded if and only if the unit of work commits.

@@ -104,9 +104,7 @@ class Dispatcher:
     def _look(self, reader: Reader) -> tuple[dict[str, int], list[Entry]]:
         """The cursors, and the entries behind the one that is furthest back."""
         cursors_ = {row["subscriber"]: row["seq"] for row in reader.rows(sa.select(cursors))}
-        begun = min(
-            (max(cursors_.get(s.name, 0), self._looked.get(s.name, 0)) for s in self._subscriptions), default=0
-        )
+        begun = min((max(cursors_.get(s.name, 0), self._looked.get(s.name, 0)) for s in self._subscriptions), default=0)
         return cursors_, ledger.read(reader, after=begun, limit=_BATCH)
 
     def _deliver(self, subscription: Subscription, pending: Sequence[Entry]) -> bool:

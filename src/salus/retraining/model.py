@@ -53,9 +53,10 @@ class Gate(Value):
 class PutPolicy(Value):
     """When a model is retrained, on what, and what the candidate must show.
 
-    All times are in event time. Alarms of the `causes` start it; so does, every `checkup_s`, a look whether a fresh
-    model would be better (slow change raises no alarm). `holdout_s` of the newest rows are kept from training, for the
-    gate; `window_s` limits training to that long before (None: all there is). `parameters` go to the pipeline as they are.
+    All times are in event time. Alarms of the `causes` start it; so does a look, `checkup_s` after the last promotion,
+    whether a fresh model would be better (slow change raises no alarm). `holdout_s` of the newest rows are kept from
+    training, for the gate; `window_s` limits training to that long before (None: all there is). `parameters` go to the
+    pipeline as they are.
     After an alarm at most half of the time since the change is kept for the gate, so that the candidate learns the new
     world too; it waits until both halves have the gate's `min_days`.
     """

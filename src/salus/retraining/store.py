@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from salus.kernel.sql import Id, Json, Ms, Name, Reader, Transaction, metadata
-from salus.retraining.model import Comparison, Decision, OPEN, Policy, PutPolicy, Retraining, RetrainingState, Trigger
+from salus.retraining.model import OPEN, Comparison, Decision, Policy, PutPolicy, Retraining, RetrainingState, Trigger
 
 policies = sa.Table(
     "retraining_policies",

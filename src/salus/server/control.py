@@ -44,9 +44,7 @@ def run_server(settings: Settings) -> None:
     """
     check_exposure(settings.host, auth=settings.auth)
     check_free(settings.host, settings.port, "SALUS_PORT")
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     Path(settings.home).mkdir(parents=True, exist_ok=True)
     context = open_context(settings)
     try:

@@ -16,10 +16,10 @@ from salus.monitoring import routes as monitoring_routes
 from salus.monitoring import watching
 from salus.pipelines import routes as pipeline_routes
 from salus.registry import routes as registry_routes
-from salus.server import status
-from salus.server.migrations.migrate import migrate
 from salus.retraining import progress as retraining_progress
 from salus.retraining import routes as retraining_routes
+from salus.server import status
+from salus.server.migrations.migrate import migrate
 from salus.serving import routes as serving_routes
 from salus.serving.service import watch
 from salus.tracking import routes as tracking_routes

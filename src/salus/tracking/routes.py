@@ -48,9 +48,7 @@ async def list_experiments(context: Context, actor: Actor) -> list[Experiment]:
 
 
 @post("/runs", permission="write", summary="Start a run")
-async def start_run(
-    context: Context, actor: Actor, data: StartRun, idempotency_key: IdempotencyKey = None
-) -> Run:
+async def start_run(context: Context, actor: Actor, data: StartRun, idempotency_key: IdempotencyKey = None) -> Run:
     """The experiment is made if it is not there."""
     return await context.write_once(idempotency_key, Run, service.start_run, actor, data)
 
@@ -65,9 +63,7 @@ async def list_runs(
 ) -> Page[RunSummary]:
     """Parameters, tags and last metric values included."""
     check_limit(limit)
-    found = await context.read(
-        service.list_runs, actor, experiment=experiment, before=cursor, limit=limit
-    )
+    found = await context.read(service.list_runs, actor, experiment=experiment, before=cursor, limit=limit)
     return Page(items=found, next_cursor=found[-1].run.id if len(found) == limit else None)
 
 

@@ -78,9 +78,7 @@ def start_run(tx: Transaction, actor: Actor, body: StartRun) -> Run:
         context=body.context,
     )
     tx.insert(store.runs, run)
-    tx.emit(
-        actor, f"run:{run_id}", RunStarted(run=run_id, experiment=experiment.name, name=run.name), after=run
-    )
+    tx.emit(actor, f"run:{run_id}", RunStarted(run=run_id, experiment=experiment.name, name=run.name), after=run)
     for upstream in body.context.inputs:
         lineage.link(tx, actor, upstream=upstream, downstream=f"run:{run_id}", relation="trained_on")
     if body.context.pipeline_run:
@@ -211,9 +209,7 @@ def finish_run(tx: Transaction, actor: Actor, run_id: str, body: FinishRun) -> R
     return ended
 
 
-def add_artifact(
-    tx: Transaction, actor: Actor, run_id: str, *, path: str, digest: str, size_bytes: int
-) -> Artifact:
+def add_artifact(tx: Transaction, actor: Actor, run_id: str, *, path: str, digest: str, size_bytes: int) -> Artifact:
     """Adds a stored blob to a run as a file; a file at the same path gives way."""
     run = get_run(tx, actor, run_id)
     artifact = Artifact(
@@ -240,9 +236,7 @@ def get_artifact(reader: Reader, actor: Actor, run_id: str, path: str) -> Artifa
     raise NotFound(f"run {run_id} has no artifact {path!r}", remedy=f"List them: GET /api/v1/runs/{run_id}")
 
 
-def metric_history(
-    reader: Reader, actor: Actor, run_id: str, key: str, max_points: int | None
-) -> MetricHistory:
+def metric_history(reader: Reader, actor: Actor, run_id: str, key: str, max_points: int | None) -> MetricHistory:
     """The points of a metric; a sample that keeps the curve's shape when there are more than `max_points`."""
     get_run(reader, actor, run_id)
     points = store.history(reader, run_id, key)
@@ -259,9 +253,7 @@ def metric_history(
 def _running(reader: Reader, actor: Actor, run_id: str) -> Run:
     run = get_run(reader, actor, run_id)
     if run.ended:
-        raise Conflict(
-            f"run {run_id} has ended ({run.state})", remedy="Start a new run, or a child run of this one."
-        )
+        raise Conflict(f"run {run_id} has ended ({run.state})", remedy="Start a new run, or a child run of this one.")
     return run
 
 

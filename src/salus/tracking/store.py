@@ -103,9 +103,7 @@ def find_experiment(reader: Reader, workspace: str, name: str) -> Experiment | N
 
 def select_experiments(workspace: str) -> sa.Select[Any]:
     """All experiments, newest first."""
-    return (
-        sa.select(experiments).where(experiments.c.workspace == workspace).order_by(experiments.c.id.desc())
-    )
+    return sa.select(experiments).where(experiments.c.workspace == workspace).order_by(experiments.c.id.desc())
 
 
 def select_run(workspace: str, run_id: str) -> sa.Select[Any]:
@@ -144,14 +142,14 @@ def add_parameters(tx: Transaction, run_id: str, values: dict[str, str]) -> None
 def set_tags(tx: Transaction, run_id: str, values: dict[str, str]) -> None:
     """Sets tags, in place of those of the same names."""
     if values:
-        tx.execute(
-            sa.delete(run_tags).where(run_tags.c.run_id == run_id, run_tags.c.key.in_(list(values)))
-        )
+        tx.execute(sa.delete(run_tags).where(run_tags.c.run_id == run_id, run_tags.c.key.in_(list(values))))
         rows = [{"run_id": run_id, "key": key, "value": value} for key, value in values.items()]
         tx.execute(sa.insert(run_tags), rows)
 
 
-def latest(reader: Reader, run_ids: Sequence[str], keys: Iterable[str] | None = None) -> dict[str, dict[str, LatestMetric]]:
+def latest(
+    reader: Reader, run_ids: Sequence[str], keys: Iterable[str] | None = None
+) -> dict[str, dict[str, LatestMetric]]:
     """Last values by run and key."""
     query = sa.select(latest_metrics).where(latest_metrics.c.run_id.in_(run_ids)).order_by(latest_metrics.c.key)
     if keys is not None:
@@ -177,9 +175,7 @@ def set_latest(tx: Transaction, run_id: str, metrics: Sequence[LatestMetric], kn
             tx.execute(sa.insert(latest_metrics).values(run_id=run_id, **values))
 
 
-def add_points(
-    tx: Transaction, run_id: str, points: Sequence[tuple[str, int, int, int, float]]
-) -> None:
+def add_points(tx: Transaction, run_id: str, points: Sequence[tuple[str, int, int, int, float]]) -> None:
     """Adds points `(key, seq, step, at_ms, value)`."""
     rows = [
         {
@@ -213,15 +209,11 @@ def history(reader: Reader, run_id: str, key: str) -> list[tuple[int, int, float
 def list_artifacts(reader: Reader, run_id: str) -> list[Artifact]:
     """A run's artifacts by path."""
     columns = [artifacts.c[name] for name in Artifact.__struct_fields__]
-    return reader.records(
-        Artifact, sa.select(*columns).where(artifacts.c.run_id == run_id).order_by(artifacts.c.path)
-    )
+    return reader.records(Artifact, sa.select(*columns).where(artifacts.c.run_id == run_id).order_by(artifacts.c.path))
 
 
 def set_artifact(tx: Transaction, run_id: str, artifact: Artifact) -> None:
     """Adds an artifact, in place of one at the same path."""
-    tx.execute(
-        sa.delete(artifacts).where(artifacts.c.run_id == run_id, artifacts.c.path == artifact.path)
-    )
+    tx.execute(sa.delete(artifacts).where(artifacts.c.run_id == run_id, artifacts.c.path == artifact.path))
     values = {name: getattr(artifact, name) for name in artifact.__struct_fields__}
     tx.execute(sa.insert(artifacts).values(run_id=run_id, **values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from salus.kernel.settings import Settings
 from salus.web.context import Context
 from salus.web.problems import MEDIA_TYPE
 
-_NAME_LIMIT = 255
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -52,8 +53,13 @@ async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any]) -> Actor
     header = connection.headers.get("authorization", "")
     if not context.settings.auth and not header:
         workspace = asked or context.settings.workspace
-        if len(workspace) > _NAME_LIMIT:
-            raise InvalidInput("a workspace's name has at most 255 characters", path="X-Salus-Workspace")
+        if not _WORKSPACE.fullmatch(workspace):
+            raise InvalidInput(
+                "a workspace's name has letters, digits, '.', '_' and '-', starts with a letter or digit and has at most "
+                f"128 characters, got {workspace[:80]!r}",
+                path="X-Salus-Workspace",
+                remedy="Set SALUS_WORKSPACE to such a name; the first workspace is 'default'.",
+            )
         return Actor(principal="local", role="admin", workspace=workspace)
     scheme, _, text = header.partition(" ")
     if scheme.lower() != "bearer" or not text:
@@ -71,6 +77,9 @@ async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any]) -> Actor
     return actor
 
 
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?")
+
+
 class HostCheck:
     """ASGI middleware: only known hosts, and no changes by pages of another origin.
 
@@ -80,9 +89,7 @@ class HostCheck:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._hosts = {host.strip().lower() for host in settings.allowed_hosts.split(",")} | {
-            settings.host.lower()
-        }
+        self._hosts = {host.strip().lower() for host in settings.allowed_hosts.split(",")} | {settings.host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or refuses it."""
@@ -124,11 +131,10 @@ def _is_http(scope: Scope) -> TypeGuard[HTTPScope]:
 
 
 def _name(host: str) -> str:
-    """The host's name without its port.
+    """The host's name without its port; all of it where what follows is no port.
 
-    >>> _name("[::1]:7070"), _name("LocalHost:7070"), _name("127.0.0.1")
-    ('[::1]', 'localhost', '127.0.0.1')
+    >>> _name("[::1]:7070"), _name("LocalHost:7070"), _name("127.0.0.1"), _name("127.0.0.1:1@evil.example")
+    ('[::1]', 'localhost', '127.0.0.1', '127.0.0.1:1@evil.example')
     """
-    if host.startswith("["):
-        return host.partition("]")[0].lower() + "]"
-    return host.partition(":")[0].lower()
+    found = _HOST.fullmatch(host)
+    return (found[1] if found else host).lower()

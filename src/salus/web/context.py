@@ -49,15 +49,11 @@ class Context:
         """The database's clock."""
         return self.database.clock
 
-    async def read(
-        self, use_case: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def read(self, use_case: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a use case that only looks, on one snapshot."""
         return await self.database.read_async(lambda reader: use_case(reader, *args, **kwargs))
 
-    async def write(
-        self, use_case: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write(self, use_case: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a use case in one transaction; returns when it is durable."""
         return await self.database.write_async(lambda tx: use_case(tx, *args, **kwargs))
 

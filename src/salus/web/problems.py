@@ -27,9 +27,7 @@ def respond(problem: Problem) -> Response[bytes]:
     headers = {}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(problem.retry_after_s)))
-    return Response(
-        msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers
-    )
+    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def from_salus(_request: Request[Any, Any, Any], error: SalusError) -> Response[bytes]:

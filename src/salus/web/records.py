@@ -103,9 +103,7 @@ class CreatedToken(Record):
 @post("/tokens", permission="admin", summary="Make an access token")
 async def create_token(context: Context, actor: Actor, data: CreateToken) -> CreatedToken:
     """The token's text cannot be had again."""
-    token, text = await context.write(
-        tokens.create_token, actor, data.principal, data.role, actor.workspace
-    )
+    token, text = await context.write(tokens.create_token, actor, data.principal, data.role, actor.workspace)
     return CreatedToken(token=token, text=text)
 
 

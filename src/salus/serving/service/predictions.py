@@ -13,7 +13,7 @@ from salus.kernel.segments import Segments
 from salus.kernel.segments_files import StagedFile
 from salus.kernel.sql import Reader, Transaction
 from salus.kernel.structs import Record, invalid
-from salus.serving.model.endpoints import OUTPUT_OF_TASK, Endpoint, Revision
+from salus.serving.model.endpoints import NAME, OUTPUT_OF_TASK, Endpoint, Revision
 from salus.serving.model.predictions import PredictionsRecorded, Shipped
 from salus.serving.model.rollouts import Rollout
 from salus.serving.service.labels import settle_pending
@@ -96,7 +96,7 @@ def intake(reader: Reader, actor: Actor, batch: PredictionBatch) -> Intake:
     plane = store.find_plane(reader, batch.plane)
     if plane is not None and plane.workspace != actor.workspace:
         raise Denied(f"the plane {batch.plane} belongs to another workspace", path="$.plane")
-    names = {record.endpoint for record in batch.records}
+    names = {record.endpoint for record in batch.records if NAME.fullmatch(record.endpoint)}
     revisions = {
         revision.id: revision
         for name in names
