@@ -55,8 +55,8 @@ async def _authenticate(connection: ASGIConnection[Any, Any, Any, Any]) -> Actor
         workspace = asked or context.settings.workspace
         if not _WORKSPACE.fullmatch(workspace):
             raise InvalidInput(
-                "a workspace's name has letters, digits, '.', '_' and '-', starts with a letter or digit and has at most "
-                f"128 characters, got {workspace[:80]!r}",
+                "a workspace's name has letters, digits, '.', '_' and '-', starts with one of the first two and has "
+                f"at most 128 characters, got {workspace[:80]!r}",
                 path="X-Salus-Workspace",
                 remedy="Set SALUS_WORKSPACE to such a name; the first workspace is 'default'.",
             )
