@@ -371,6 +371,7 @@ def test_the_replay_survives_kills_of_everything_while_a_pipeline_runs(
         done = world.client.pipelines.wait(run.id, timeout_s=_PATIENCE_S)
         assert done.run.state == "succeeded", done.run.error
         assert [step.state for step in done.steps] == ["succeeded"] * len(done.steps)
+        assert max(step.attempts for step in done.steps) > 1, "no step was under way when its worker was killed"
         ended = [entry for entry in world.entries("PipelineRunFinished") if entry.data["run"] == run.id]
         assert len(ended) == 1
         steps = Counter(entry.data["step"] for entry in world.entries("StepFinished") if entry.data["run"] == run.id)
