@@ -122,11 +122,15 @@ def to_onnx(pipeline: Pipeline, example: pl.DataFrame) -> bytes:
 def run_onnx(graph: bytes, frame: pl.DataFrame) -> NDArray[np.float64]:
     """The ONNX model's probability of being late for the rows of `frame`, shape `(n,)`."""
     session = onnxruntime.InferenceSession(graph)
-    columns = {
+    return np.asarray(session.run(["probability"], tensors(frame))[0], dtype=np.float64)
+
+
+def tensors(frame: pl.DataFrame) -> dict[str, NDArray[Any]]:
+    """The rows of `frame` as the ONNX graph takes them: an array of shape `(n, 1)` per feature."""
+    return {
         column.name: column.to_numpy().astype(object if FEATURES[column.name] == "string" else np.float32)[:, None]
         for column in inputs(frame)
     }
-    return np.asarray(session.run(["probability"], columns)[0], dtype=np.float64)
 
 
 class _WholeNumbers:
