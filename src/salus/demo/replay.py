@@ -27,7 +27,7 @@ REQUEST_COLUMNS = (
 )  # fmt: skip
 WEATHER_VIEW = "weather"
 
-_THREADS = 4
+_THREADS = 8
 _LABEL_HOURS = 4
 _ONLINE_WAIT_S = 5.0
 _RETRY_S = 0.2

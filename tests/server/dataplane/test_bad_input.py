@@ -131,7 +131,9 @@ def test_a_token_is_asked_for_where_authentication_is_on(
     control.route([control.revision("rev_1", onnx_models[0])], {"rev_1": 1.0})
     plane = start_plane(SALUS_AUTH="true", SALUS_TOKEN="secret")
     right = {"Authorization": "Bearer secret"}
-    plane.until(lambda: plane.call("GET", "/readyz", headers=right)[0] == 200)
+    plane.until(lambda: plane.call("GET", "/readyz")[0] == 200)
+    assert plane.call("GET", "/metrics")[0] == 200
+    assert plane.call("GET", "/endpoints/late")[0] == 401
     status, headers, problem = plane.call("POST", "/predict/late", {"rows": [row]})
     assert (status, headers["www-authenticate"]) == (401, "Bearer")
     assert problem["type"] == "urn:salus:unauthenticated"

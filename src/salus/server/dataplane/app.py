@@ -21,6 +21,9 @@ from salus.server.dataplane.predict import Predictor
 _JSON = [("content-type", "application/json")]
 _PROBLEM = ("content-type", "application/problem+json")
 _TEXT = [("content-type", "text/plain; version=0.0.4; charset=utf-8")]
+_OPEN = ("/livez", "/readyz", "/metrics")
+"""What probes and scrapers may see without a token."""
+
 _PREDICT = "/predict/"
 _ENDPOINTS = "/endpoints/"
 _SMALL_DIGITS = 6
@@ -50,7 +53,8 @@ class App:
 
     async def _answer_look(self, scope: Any, proto: Any, path: str) -> None:
         try:
-            self._access.check(scope.headers)
+            if path not in _OPEN:
+                self._access.check(scope.headers)
             status, headers, body = self._look(scope.method, path, scope.headers)
         except SalusError as error:
             status, headers, body = _refusal(error)
