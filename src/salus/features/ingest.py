@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from salus.data.tables import MAX_ARROW_BYTES, conform, read_arrow, write_arrow
+from salus.data.tables import EARLIEST_MS, LATEST_MS, MAX_ARROW_BYTES, conform, read_arrow, write_arrow
 from salus.data.validation import refusal, validate
 from salus.features import service
 from salus.features.model import CREATED_MS, FeatureView, Pushed, entity_key
@@ -113,7 +113,13 @@ def newest_rows(frame: pl.DataFrame, view: FeatureView) -> dict[str, dict[int, t
 def history(
     reader: Reader, segments: Segments, actor: Actor, name: str, from_ms: int | None, to_ms: int | None
 ) -> tuple[FeatureView, pl.LazyFrame]:
-    """A view's rows with an event time in [from_ms, to_ms] (None: open), to be collected after the transaction."""
+    """A view's rows with an event time in [from_ms, to_ms] (None: open), to be collected after the transaction.
+
+    Raises `InvalidInput` where a bound lies outside the years 1 to 9999.
+    """
+    for place, bound in (("from_ms", from_ms), ("to_ms", to_ms)):
+        if bound is not None and not EARLIEST_MS <= bound <= LATEST_MS:
+            raise InvalidInput(f"a time lies in the years 1 to 9999, got {bound} ms", path=place)
     view = service.get_view(reader, actor, name)
     columns = [*view.schema.names, CREATED_MS]
     if not view.rows:

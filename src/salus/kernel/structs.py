@@ -45,7 +45,7 @@ def canonical_json(value: Any) -> bytes:
     b'{"a":[1.5,null],"b":1}'
     """
     plain = msgspec.to_builtins(value)
-    _refuse_non_finite(plain, "$")
+    refuse_non_finite(plain, "$")
     return _canonical.encode(plain)
 
 
@@ -54,16 +54,20 @@ def digest_of(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def _refuse_non_finite(value: Any, path: str) -> None:
+def refuse_non_finite(value: Any, path: str) -> None:
+    """Refuses NaN and infinities in plain `value`, of which JSON would silently make null. Raises `InvalidInput`.
+
+    >>> refuse_non_finite({"a": [1.5, None]}, "$")
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidInput(f"a number must be finite here, got {value}", path=path)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _refuse_non_finite(item, f"{path}.{key}")
+            refuse_non_finite(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _refuse_non_finite(item, f"{path}[{index}]")
+            refuse_non_finite(item, f"{path}[{index}]")
 
 
 def decode_json(raw: bytes | str, type_: type[T]) -> T:

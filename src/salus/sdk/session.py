@@ -14,6 +14,7 @@ import urllib3
 from salus.kernel.errors import NotFound, Overloaded, Problem, SalusError, Unavailable, from_problem
 from salus.kernel.ids import new_id
 from salus.kernel.settings import Settings, load_settings
+from salus.kernel.structs import refuse_non_finite
 
 T = TypeVar("T")
 
@@ -95,9 +96,10 @@ class Session:
             timeout_s: how long to wait for the answer; 60 s where not given.
 
         Raises:
+            InvalidInput: `body` holds a NaN or an infinity; nothing was sent.
             SalusError: the class that the server raised; `Unavailable` when it cannot be reached.
         """
-        content = None if body is None else msgspec.json.encode(body)
+        content = None if body is None else _encoded(body)
         headers = {"Content-Type": "application/json"} if content is not None else {}
         if once or key:
             headers["Idempotency-Key"] = key or new_id("req")
@@ -179,6 +181,13 @@ class Session:
             remedy="Start it with 'salus up', or set SALUS_URL to where it runs.",
             retry_after_s=1.0,
         )
+
+
+def _encoded(body: Any) -> bytes:
+    content = msgspec.json.encode(body)
+    if b"null" in content:
+        refuse_non_finite(msgspec.to_builtins(body), "$")
+    return content
 
 
 def _pause_s(attempt: int) -> float:

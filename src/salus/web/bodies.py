@@ -153,7 +153,9 @@ def _short(value: object) -> str:
 
 
 async def check_parameters(request: Request[Any, Any, Any]) -> None:
-    """Holds the parameters of path and query to the laws of bodies. Raises `InvalidInput`."""
+    """Holds the parameters of path and query to the laws of bodies; a body must be there. Raises `InvalidInput`."""
+    if "data" in request.route_handler.parsed_fn_signature.parameters and not await request.body():
+        raise InvalidInput("this route takes a JSON body, got none", path="$", remedy=_REMEDY)
     for name, value in request.path_params.items():
         check_storable(value, name)
     for name, value in request.query_params.multi_items():
