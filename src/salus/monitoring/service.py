@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import msgspec
 
 from salus.kernel.errors import Conflict, NotFound
@@ -9,8 +11,8 @@ from salus.kernel.identity import Actor
 from salus.kernel.sql import Reader, Transaction
 from salus.monitoring.model.alerts import Alert, AlertAcknowledged, AlertState
 from salus.monitoring.model.diagnoses import Diagnosis
-from salus.monitoring.model.watches import Patient, Vitals, Watch, WatchChanged, WatchSettings
-from salus.monitoring.model.windows import Window
+from salus.monitoring.model.watches import Annotation, Patient, Vitals, Watch, WatchChanged, WatchSettings
+from salus.monitoring.model.windows import Movement, Window
 from salus.monitoring.rows import LOSS_NAME
 from salus.monitoring.store import alerts as alert_store
 from salus.monitoring.store import watches as store
@@ -76,13 +78,7 @@ def find_watches(reader: Reader, actor: Actor, model: str) -> list[Watch]:
 def _patient(reader: Reader, watch: Watch) -> Patient:
     windows = window_store.latest(reader, watch.workspace, watch.endpoint, limit=TREND)
     mature = [window for window in windows if window.state == "mature"]
-    trend: dict[str, list[float | None]] = {
-        name: [window.metrics[name].value if name in window.metrics else None for window in windows]
-        for name in _SIGNS
-        if any(name in window.metrics for window in windows)
-    }
-    trend["rows"] = [float(window.rows) for window in windows]
-    marks = store.marks_of(reader, watch.workspace, watch.endpoint, limit=1)
+    marks = store.marks_of(reader, watch.workspace, watch.endpoint, to_ms=_seen_ms(reader, watch), limit=1)
     memory = store.memory_of(reader, watch.workspace, watch.endpoint)
     metrics = memory.profile.metrics if memory.profile is not None else {}
     return Patient(
@@ -93,11 +89,41 @@ def _patient(reader: Reader, watch: Watch) -> Patient:
         text=watch.diagnosis.text if watch.diagnosis is not None else _unexamined(watch),
         latest=windows[-1] if windows else None,
         latest_mature=mature[-1] if mature else None,
-        trend=trend,
+        trend=_trend(windows),
         alerts=list(alert_store.open_at(reader, watch.workspace, watch.endpoint).values()),
         last_decision=marks[-1] if marks else None,
         reference_metrics={name: estimate.value for name, estimate in metrics.items()},
     )
+
+
+def _trend(windows: Sequence[Window]) -> dict[str, list[float | None]]:
+    """The ward's small curves: by vital sign one value for each window, None where it was not measured."""
+
+    def curve(read: Callable[[Window], float | None]) -> list[float | None]:
+        return [read(window) for window in windows]
+
+    def error_ratio(window: Window) -> float | None:
+        answered = window.service.error_ratio if window.service is not None else None
+        return answered.value if answered is not None else None
+
+    curves = {
+        "rows": curve(lambda window: float(window.rows)),
+        "broken": curve(lambda window: float(len(window.broken))),
+        "drift": curve(lambda window: max(map(_surprise, window.movements), default=None)),
+        "output_drift": curve(lambda window: _surprise(window.output_movement) if window.output_movement else None),
+        "latency_p99_ms": curve(lambda window: window.service.latency_p99_ms if window.service else None),
+        "error_ratio": curve(error_ratio),
+        "completeness": curve(lambda window: window.completeness if window.state == "mature" else None),
+    }
+    for name in _SIGNS:
+        if any(name in window.metrics for window in windows):
+            curves[name] = [window.metrics[name].value if name in window.metrics else None for window in windows]
+    return curves
+
+
+def _surprise(movement: Movement) -> float:
+    """How far a column moved, comparable between columns: as a share of what chance explains, where that is known."""
+    return movement.effect if movement.excess is None else movement.excess
 
 
 def vitals(
@@ -116,8 +142,27 @@ def vitals(
         windows=[window for window in windows if window.role == "live"],
         shadows=shadows,
         alerts=reader.records(Alert, query.limit(TREND)),
-        annotations=store.marks_of(reader, actor.workspace, endpoint, from_ms=from_ms, to_ms=to_ms),
+        annotations=_marks(reader, watch, from_ms=from_ms, to_ms=to_ms),
     )
+
+
+def _seen_ms(reader: Reader, watch: Watch) -> int | None:
+    """Past this event time there can be no mark of a decision about traffic; None before any traffic."""
+    traffic = store.traffic_of(reader, watch.workspace, watch.endpoint)
+    return traffic.watermark_ms + (watch.window_ms or 0) + 1 if traffic is not None else None
+
+
+def _marks(reader: Reader, watch: Watch, *, from_ms: int | None, to_ms: int | None) -> list[Annotation]:
+    """The marks in [from_ms, to_ms); those made before the first request stand at it.
+
+    They carry the clock on the wall, which a replay of the past is far behind.
+    """
+    marks = store.marks_of(reader, watch.workspace, watch.endpoint, from_ms=from_ms, to_ms=to_ms)
+    traffic, seen_ms = store.traffic_of(reader, watch.workspace, watch.endpoint), _seen_ms(reader, watch)
+    if traffic is None or seen_ms is None or not marks or marks[-1].event_ms < seen_ms:
+        return marks
+    early = [msgspec.structs.replace(one, event_ms=traffic.first_ms) for one in marks if one.event_ms >= seen_ms]
+    return early + [one for one in marks if one.event_ms < seen_ms]
 
 
 def diagnosis(reader: Reader, actor: Actor, endpoint: str) -> Diagnosis:

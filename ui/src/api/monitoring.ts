@@ -32,7 +32,7 @@ export interface Window {
 export interface LossSplit { metric: string; reference: number; realised: Estimate; change: number; effective_ratio: number; moved: Estimate | null; relation: Estimate | null }
 export interface ColumnShare { column: string; share: number; distance: number; unit: string }
 export interface Segment { rule: string; columns: string[]; rows_ratio: number; excess: Estimate }
-export interface RecentEvent { seq: number; kind: string; subject: string; at_ms: number; actor: string }
+export interface RecentEvent { event_ms: number; kind: string; text: string; subject: string }
 
 export interface Diagnosis {
   endpoint: string;
