@@ -32,7 +32,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 _MARK = ".salus-demo"
 _MIN_AUC, _MAX_LOG_LOSS = 0.85, 0.35
-_MODEL_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_MODEL_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def demo(
@@ -44,15 +44,16 @@ def demo(
     """A year of real flights: a model is trained, deployed, watched, healed, and compared with itself left alone."""
     last = _day(until)
     settings = _settings()
-    stop = StopSignal()
+    stop = StopSignal(at_once=True)
     supervisor = Supervisor(settings, environment=_MODEL_THREADS)
     began = time.monotonic()
-    supervisor.start()
     try:
+        supervisor.start()
         _play(connect(settings.url), settings, last)
         console.print(f"\nThat took {time.monotonic() - began:.0f} s. Everything is at [bold]{settings.server_url}[/].")
         if not leave:
             console.print("Ctrl-C stops everything.")
+        stop.at_once = False
         while not (leave or stop.asked):
             time.sleep(0.2)
     finally:

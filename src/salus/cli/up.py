@@ -69,15 +69,21 @@ def status(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
 
 
 class StopSignal:
-    """Notes SIGINT, SIGTERM and SIGHUP (a closed terminal), so that a loop ends in order; a second ends at once."""
+    """Notes SIGINT, SIGTERM and SIGHUP (a closed terminal), so that a loop ends in order; a second ends at once.
 
-    def __init__(self) -> None:
+    With `at_once` already the first ends what is under way, by `KeyboardInterrupt`.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
         self.asked = False
+        self.at_once = at_once
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(ValueError):
                 signal.signal(number, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> Any:
-        if self.asked:
+        if self.asked or self.at_once:
+            self.at_once = False
+            self.asked = True
             raise KeyboardInterrupt
         self.asked = True

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -26,6 +29,9 @@ REQUEST_COLUMNS = (
     "carrier", "origin", "dep_delay", "distance", "scheduled_min", "minute_of_day", "weekday", "tailnum",
 )  # fmt: skip
 WEATHER_VIEW = "weather"
+
+Flight = tuple[int, str, dict[str, Any]]
+"""When it left (ms), its id, what is asked about it."""
 
 _THREADS = 8
 _LABEL_HOURS = 4
@@ -98,29 +104,21 @@ class Replay:
             )
 
     def _ask(self, rows: pl.DataFrame) -> int:
-        if not rows.height:
-            return 0
-        requests = rows.select(REQUEST_COLUMNS).to_dicts()
-        keys = rows["flight_id"].to_list()
+        """One request for all that left in the same minute; several requests are under way at once."""
         times = rows["event_time"].dt.timestamp("ms").to_list()
-        share = -(-len(requests) // _THREADS)
-        parts = [
-            self._pool.submit(self._ask_each, requests[i::_THREADS], keys[i::_THREADS], times[i::_THREADS])
-            for i in range(min(_THREADS, share * _THREADS))
-        ]
+        flights = zip(times, rows["flight_id"].to_list(), rows.select(REQUEST_COLUMNS).to_dicts(), strict=True)
+        minutes = [list(minute) for _, minute in groupby(flights, key=itemgetter(0))]
+        parts = [self._pool.submit(self._ask_each, minutes[i::_THREADS]) for i in range(min(_THREADS, len(minutes)))]
         for part in parts:
             part.result()
-        return len(requests)
+        return rows.height
 
-    def _ask_each(self, requests: Sequence[dict[str, Any]], keys: Sequence[str], times: Sequence[int]) -> None:
+    def _ask_each(self, minutes: Sequence[Sequence[Flight]]) -> None:
         ids = {}
-        for request, key, at_ms in zip(requests, keys, times, strict=True):
-            answer = _until_answered(
-                lambda request=request, key=key, at_ms=at_ms: self._predict.predict(  # type: ignore[misc]
-                    ENDPOINT, [request], keys=[key], event_ms=[at_ms]
-                )
-            )
-            ids[key] = answer[0].id
+        for minute in minutes:
+            times, keys, requests = zip(*minute, strict=True)
+            answers = _until_answered(partial(self._predict.predict, ENDPOINT, requests, keys=keys, event_ms=times))
+            ids.update({key: answer.id for key, answer in zip(keys, answers, strict=True)})
         with self._lock:
             self._ids.update(ids)
 

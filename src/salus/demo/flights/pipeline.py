@@ -18,22 +18,39 @@ VIEWS = ["weather", "plane"]
 MODEL = "flight-delay"
 DAY_MS = 86_400_000
 REFERENCE_ROWS = 45_000
+LOGGED = [f"in.{name}" for name in model.FEATURES]
 
 
 @salus.step(retries=1)
-def collect(endpoint: str, until_ms: int | None, holdout_days: float, excluded: list[list[int]]) -> pl.DataFrame:
-    """All labelled rows up to the hold-out's end: the dataset's with features as of departure, then the log's."""
+def newest(dataset: str) -> int:
+    """The number of the dataset's newest version."""
+    return salus.connect().data.version(dataset).version
+
+
+@salus.step(cache=True, retries=1)
+def recorded(dataset: str, version: int) -> pl.DataFrame:
+    """The labelled rows of a dataset version with their features as of departure."""
     client = salus.connect()
-    recorded = client.data.read(DATASET).filter(pl.col(model.LABEL).is_not_null())
-    joined = client.features.history_join(recorded, VIEWS).with_columns(
+    rows = client.data.read(dataset, version).filter(pl.col(model.LABEL).is_not_null())
+    joined = client.features.history_join(rows, VIEWS).with_columns(
         event_ms=pl.col("event_time").dt.epoch("ms"), label=pl.col(model.LABEL).cast(pl.Float64)
     )
-    rows = _typed(joined)
+    return _typed(joined)
+
+
+@salus.step(retries=1)
+def collect(
+    past: pl.DataFrame, endpoint: str, until_ms: int | None, holdout_days: float, excluded: list[list[int]]
+) -> pl.DataFrame:
+    """All labelled rows up to the hold-out's end: the dataset's, then those that the endpoint logged."""
+    rows = past
     if endpoint and until_ms is not None:
         end_ms = until_ms + int(holdout_days * DAY_MS)
-        logged = client.endpoints.outcomes(endpoint, from_ms=_newest_ms(rows) + 1, to_ms=end_ms)
+        logged = salus.connect().endpoints.outcomes(
+            endpoint, from_ms=_newest_ms(rows) + 1, to_ms=end_ms, columns=["role", *LOGGED]
+        )
         live = logged.filter((pl.col("role") == "live") & pl.col("label").is_not_null())
-        renamed = live.rename({f"in.{name}": name for name in model.FEATURES})
+        renamed = live.rename(dict(zip(LOGGED, model.FEATURES, strict=True)))
         rows = pl.concat([rows, _typed(renamed)])
     for start_ms, end_ms in excluded:
         rows = rows.filter(~pl.col("event_ms").is_between(start_ms, end_ms, closed="left"))
@@ -65,6 +82,7 @@ def train(
             "log_loss": float(log_loss(truth, answered)),
             "auc": float(roc_auc_score(truth, answered)),
             "brier": float(np.mean((answered - truth) ** 2)),
+            "rows_trained": float(fitted_on.height),
             "rows_held_out": float(held_out.height),
         }
         run.log(metrics)
@@ -73,33 +91,29 @@ def train(
 
 
 @salus.step
-def register(graph: bytes, reference: pl.DataFrame, metrics: dict[str, float], run: str, trained_rows: int) -> str:
-    """Registers the model with the hold-out as its reference; returns `model@version`."""
+def register(
+    graph: bytes, reference: pl.DataFrame, metrics: dict[str, float], run: str, dataset: str, version: int
+) -> str:
+    """Registers the model with its reference; returns `model@version`."""
     client = salus.connect()
-    version = client.models.log_onnx(
+    made = client.models.log_onnx(
         MODEL,
         graph,
         reference.select(list(model.FEATURES)),
         signature=signature(),
         run_id=run,
-        datasets=[f"{DATASET}@{client.data.version(DATASET).version}"],
+        datasets=[f"{dataset}@{version}"],
         features=VIEWS,
         metrics=metrics,
-        params={"rows": trained_rows},
         reference=reference,
         outputs=reference.select("probability"),
     )
-    return f"{version.model}@{version.version}"
-
-
-@salus.step
-def count(rows: pl.DataFrame) -> int:
-    """How many rows there are to train on."""
-    return rows.height
+    return f"{made.model}@{made.version}"
 
 
 @salus.pipeline
 def train_flight_delay(
+    dataset: str = DATASET,
     endpoint: str = "",
     until_ms: int | None = None,
     excluded: list[list[int]] = [],  # noqa: B006 - read, never changed
@@ -113,9 +127,10 @@ def train_flight_delay(
     `excluded`: stretches of event time with broken inputs, `[start_ms, end_ms]` each. `sabotage`: for the demo's forced
     case only.
     """
-    rows = collect(endpoint, until_ms, holdout_days, excluded)
+    version = newest(dataset)
+    rows = collect(recorded(dataset, version), endpoint, until_ms, holdout_days, excluded)
     graph, reference, metrics, run = train(rows, until_ms, holdout_days, sabotage)
-    return register(graph, reference, metrics, run, count(rows))
+    return register(graph, reference, metrics, run, dataset, version)
 
 
 def signature() -> salus.Signature:
