@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from salus.kernel.errors import InvalidInput
@@ -17,6 +16,10 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 SIZES_MS = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS)
 YEAR_MS = 365 * DAY_MS
+
+_YEAR_S = 365 * 86_400.0
+_MOST = {"window_s": _YEAR_S, "label_delay_s": 10 * _YEAR_S, "grace_s": _YEAR_S, "max_latency_ms": 86_400_000.0}
+"""The largest lawful value of each setting."""
 
 
 class WatchSettings(Value):
@@ -36,10 +39,10 @@ class WatchSettings(Value):
     max_latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("window_s", "label_delay_s", "grace_s", "max_latency_ms"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise InvalidInput(f"{name} must be at least 0, got {value}", path=f"$.{name}")
+            if value is not None and not 0 <= value <= most:
+                raise InvalidInput(f"{name} must lie between 0 and {most:,.0f}, got {value}", path=f"$.{name}")
         if self.window_s is not None and self.window_s < 60:
             raise InvalidInput(f"a window is at least 60 s long, got {self.window_s}", path="$.window_s")
         if not 0.01 <= self.false_alarms_per_year <= 100:
