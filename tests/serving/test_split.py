@@ -26,9 +26,7 @@ def test_a_key_stays_where_it_is(key: str, salt: str) -> None:
     assert 0 < unit(salt, "a", key) < 1
 
 
-@pytest.mark.parametrize(
-    "shares", [{"a": 0.95, "b": 0.05}, {"a": 0.5, "b": 0.3, "c": 0.2}, {"a": 0.999, "b": 0.001}]
-)
+@pytest.mark.parametrize("shares", [{"a": 0.95, "b": 0.05}, {"a": 0.5, "b": 0.3, "c": 0.2}, {"a": 0.999, "b": 0.001}])
 def test_shares_are_exact(shares: dict[str, float]) -> None:
     weights = split(**shares)
     got = [choose(weights, key, salt="s") for key in KEYS]

@@ -168,8 +168,7 @@ def _learn_categorical(series: pl.Series, codes: NDArray[np.intp], name: str) ->
         rows=rows.len(),
         categories=categories,
         counts=tuple(
-            tuple(category_cells(rows.filter(pl.Series(codes == block)), categories))
-            for block in range(_blocks(codes))
+            tuple(category_cells(rows.filter(pl.Series(codes == block)), categories)) for block in range(_blocks(codes))
         ),
         values=tuple(found[:MOST_VALUES]),
         missing_ratio=_mean(missing),

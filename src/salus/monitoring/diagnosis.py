@@ -61,8 +61,6 @@ class Evidence(Record):
     events: tuple[RecentEvent, ...] = ()
 
 
-
-
 def split_of(rows: Rows, reference: Rows, curve: Curve, blocks: Sequence[int]) -> LossSplit | None:
     """The change of the mean loss against the reference, split; `blocks` are the windows of `rows`.
 

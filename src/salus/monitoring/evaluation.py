@@ -134,9 +134,7 @@ class Examiner:
     def _answers(self, watch: Watch, from_ms: int, to_ms: int) -> pl.DataFrame:
         actor = system(NAME, watch.workspace)
         found = self._database.read(
-            lambda reader: outcomes(
-                reader, actor, watch.endpoint, self._segments, from_ms=from_ms, to_ms=to_ms
-            )
+            lambda reader: outcomes(reader, actor, watch.endpoint, self._segments, from_ms=from_ms, to_ms=to_ms)
         )
         return found.read()
 
@@ -210,9 +208,7 @@ class Examiner:
         if profile.curve is None or from_ms >= to_ms:
             return Evidence()
         frame = self._answers(watch, from_ms, to_ms).filter(pl.col("role") == "live")
-        broken = self._database.read(
-            lambda reader: window_store.broken_starts(reader, watch.workspace, watch.endpoint)
-        )
+        broken = self._database.read(lambda reader: window_store.broken_starts(reader, watch.workspace, watch.endpoint))
         for start_ms, end_ms in broken:
             frame = frame.filter(~pl.col("event_ms").is_between(start_ms, end_ms, closed="left"))
         rows = labelled_rows(frame, watch.task, profile.curve)
@@ -225,9 +221,7 @@ class Examiner:
         blocks = (rows.frame["event_ms"] // window_ms).to_list()
         return Evidence(
             split=diagnosis.split_of(rows, reference, profile.curve, blocks),
-            columns=carriers.column_shares(
-                reference, rows, profile.columns, recent[-1].movements if recent else ()
-            ),
+            columns=carriers.column_shares(reference, rows, profile.columns, recent[-1].movements if recent else ()),
             segments=carriers.segments_of(rows, chart.signature),
             events=self._events(watch, from_ms),
         )

@@ -172,9 +172,7 @@ def _remembered(
     return msgspec.structs.replace(state, recent=recent, seen=values, latencies_ms=latencies)
 
 
-def mature_window(
-    watch: Watch, profile: Profile | None, state: State, frame: pl.DataFrame, closed: Window
-) -> Matured:
+def mature_window(watch: Watch, profile: Profile | None, state: State, frame: pl.DataFrame, closed: Window) -> Matured:
     """Examines a window's labelled rows: `frame` holds all its answers, live ones and shadows.
 
     Only a window without broken input, of the version that is watched, is a step of the detectors.
@@ -245,9 +243,7 @@ def harm_signs(state: State, causes: dict[str, Cause], since_ms: int, titles: di
         asked = [name for name in evidence if harm.CAUSE_OF[name] == cause]  # type: ignore[index]
         firing = [name for name in alarmed if causes.get(name, harm.CAUSE_OF[name]) == cause]  # type: ignore[index]
         if firing:
-            signs.append(
-                Sign(cause=cause, level="harm", title=titles[cause], severity="critical", since_ms=since_ms)
-            )
+            signs.append(Sign(cause=cause, level="harm", title=titles[cause], severity="critical", since_ms=since_ms))
         elif any(evidence[name] >= harm.PENDING_FROM for name in asked if name not in alarmed):
             signs.append(Sign(cause=cause, level="suspicious", title=titles[cause], since_ms=since_ms))
         elif asked:
@@ -275,4 +271,3 @@ def _delays_s(live: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]
     """Seconds from each labelled prediction to its label."""
     waits = live.select((pl.col("label_event_ms") - pl.col("event_ms")).drop_nulls().cast(pl.Float64) / 1000.0)
     return waits.to_series().to_numpy().astype(np.float64)
-

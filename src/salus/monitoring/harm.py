@@ -92,9 +92,7 @@ def signals_of(rows: Rows) -> dict[str, Numbers]:
     return {"relation": rows.residual, "under": rows.bias, "over": -rows.bias, "level": rows.loss}
 
 
-def learn(
-    rows: Rows, windows: NDArray[np.intp], curve: Curve, *, window_ms: int, settings: WatchSettings
-) -> Detectors:
+def learn(rows: Rows, windows: NDArray[np.intp], curve: Curve, *, window_ms: int, settings: WatchSettings) -> Detectors:
     """Detectors from reference rows and the window that each lies in.
 
     The tolerances are `settings.tolerance_ratio` of the reference's loss (`relation`), of the standard deviation of its
@@ -108,9 +106,7 @@ def learn(
     tolerances = {"relation": loss, "under": bias, "over": bias, "level": _LEVEL_TOLERANCES * loss}
     try:
         questions = {
-            name: WindowChangeDetector.learned(
-                values, windows, tolerance=tolerances[name], windows_per_alarm=per_alarm
-            )
+            name: WindowChangeDetector.learned(values, windows, tolerance=tolerances[name], windows_per_alarm=per_alarm)
             for name, values in signals_of(rows).items()
         }
     except (NotEnoughData, ValueError):

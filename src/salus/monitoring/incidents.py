@@ -95,4 +95,3 @@ def _raise(tx: Transaction, actor: Actor, alert: Alert, told: Diagnosis) -> None
             window_end_ms=alert.window_end_ms,
         )
         tx.emit(actor, alert.subject, drift)
-

@@ -132,9 +132,7 @@ def _learn_loss(
     return curve, detectors, metrics_of(rows), len(rows)
 
 
-def _output_profile(
-    frame: pl.DataFrame, signature: Signature, blocks: NDArray[np.intp]
-) -> ColumnProfile | None:
+def _output_profile(frame: pl.DataFrame, signature: Signature, blocks: NDArray[np.intp]) -> ColumnProfile | None:
     for column in signature.outputs.columns:
         name = f"out.{column.name}"
         if name in frame.columns:

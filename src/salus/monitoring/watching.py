@@ -130,9 +130,7 @@ def _end_alerts_of_before(tx: Transaction, actor: Actor, watch: Watch) -> None:
 def count_predictions(tx: Transaction, entry: Entry) -> None:
     """Moves the endpoint's watermark."""
     data = entry.data
-    store.add_rows(
-        tx, entry.workspace, data["endpoint"], data["rows"], data["min_event_ms"], data["max_event_ms"]
-    )
+    store.add_rows(tx, entry.workspace, data["endpoint"], data["rows"], data["min_event_ms"], data["max_event_ms"])
 
 
 def count_labels(tx: Transaction, entry: Entry) -> None:

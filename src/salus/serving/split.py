@@ -72,9 +72,7 @@ def check_split(split: Sequence[Weight], path: str = "$.split") -> None:
         raise InvalidInput(f"a revision may stand once in a split, got {', '.join(names)}", path=path)
     for index, weight in enumerate(split):
         if not 0 <= weight.share <= 1:
-            raise InvalidInput(
-                f"a share is between 0 and 1, got {weight.share}", path=f"{path}[{index}].share"
-            )
+            raise InvalidInput(f"a share is between 0 and 1, got {weight.share}", path=f"{path}[{index}].share")
     total = math.fsum(weight.share for weight in split)
     if abs(total - 1) > _TOLERANCE:
         shares = " + ".join(f"{weight.share:g}" for weight in split) or "nothing"

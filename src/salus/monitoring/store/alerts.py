@@ -53,9 +53,7 @@ def drop(tx: Transaction, alert: Alert) -> None:
 
 def open_at(reader: Reader, workspace: str, endpoint: str) -> dict[str, Alert]:
     """The endpoint's alerts that are pending or firing, by cause."""
-    query = select_alerts(workspace).where(
-        alerts.c.endpoint == endpoint, alerts.c.state.in_(("pending", "firing"))
-    )
+    query = select_alerts(workspace).where(alerts.c.endpoint == endpoint, alerts.c.state.in_(("pending", "firing")))
     return {alert.cause: alert for alert in reader.records(Alert, query)}
 
 

@@ -110,9 +110,7 @@ def save(tx: Transaction, watch: Watch) -> None:
 def memory_of(reader: Reader, workspace: str, endpoint: str) -> Memory:
     """What the watch has learned; nothing where it has not begun."""
     query = sa.select(memories).where(memories.c.workspace == workspace, memories.c.endpoint == endpoint)
-    return reader.record(Memory, query) or Memory(
-        workspace=workspace, endpoint=endpoint, profile=None, state=State()
-    )
+    return reader.record(Memory, query) or Memory(workspace=workspace, endpoint=endpoint, profile=None, state=State())
 
 
 def save_memory(tx: Transaction, memory: Memory, *, with_profile: bool) -> None:
