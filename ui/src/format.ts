@@ -11,7 +11,8 @@ export function number(value: number | null | undefined, digits = 4): string {
   if (size !== 0 && (size < 1e-4 || size >= 1e9)) return value.toExponential(2).replace("-", MINUS);
   if (Number.isInteger(value) || size >= 10_000) return Math.round(value).toLocaleString("en-US").replace("-", MINUS);
   const decimals = Math.max(0, Math.min(digits - 1 - Math.floor(Math.log10(size || 1)), digits));
-  return value.toFixed(Math.min(decimals, digits)).replace("-", MINUS);
+  const shown = value.toFixed(Math.min(decimals, digits));
+  return (Number(shown) === 0 ? shown.replace("-", "") : shown).replace("-", MINUS);
 }
 
 /** Whole numbers with separators: 336,776. */
@@ -30,21 +31,21 @@ export function percent(value: number | null | undefined, digits = 1): string {
 export type Unit = "" | "ratio" | "ms" | "us" | "s" | "bytes" | (string & {});
 
 /** `value` in its unit; an unknown unit is put behind the number. */
-export function quantity(value: number | null | undefined, unit: Unit = ""): string {
+export function quantity(value: number | null | undefined, unit: Unit = "", digits = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   if (unit === "ratio") return percent(value);
   if (unit === "us") return duration(value / 1000);
   if (unit === "ms") return duration(value);
   if (unit === "s") return duration(value * 1000);
   if (unit === "bytes") return bytes(value);
-  return unit ? `${number(value, 3)} ${unit}` : number(value, 3);
+  return unit ? `${number(value, digits)} ${unit}` : number(value, digits);
 }
 
 /** An interval: [0.405, 0.419]; a unit that is only a name stands at the value, not here. Empty when a side is missing. */
-export function interval(low: number | null | undefined, high: number | null | undefined, unit: Unit = ""): string {
+export function interval(low: number | null | undefined, high: number | null | undefined, unit: Unit = "", digits = 3): string {
   if (low === null || low === undefined || high === null || high === undefined) return "";
   const shown = ["ratio", "ms", "us", "s", "bytes"].includes(unit) ? unit : "";
-  return `[${quantity(low, shown)}, ${quantity(high, shown)}]`;
+  return `[${quantity(low, shown, digits)}, ${quantity(high, shown, digits)}]`;
 }
 
 /** A length of time given in milliseconds: 0.4 ms · 12 s · 3 min 5 s · 2 d 4 h. */
@@ -150,4 +151,13 @@ export function plain(value: unknown): string {
   if (value === null || value === undefined) return NONE;
   if (typeof value === "number") return number(value);
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+const stretch = (value: unknown): value is [number, number] => Array.isArray(value) && value.length === 2 && value.every((one) => typeof one === "number" && one > 1e11);
+
+/** A parameter's value: milliseconds as moments, stretches of time as days, the rest as it is. */
+export function parameter(name: string, value: unknown): string {
+  if (typeof value === "number" && name.endsWith("_ms") && value > 1e11) return moment(value);
+  if (Array.isArray(value)) return value.every(stretch) ? value.map(([from, to]) => span(from, to)).join(", ") || "none" : plain(value);
+  return plain(value);
 }

@@ -14,16 +14,17 @@ const SIGNS: Record<string, Sign> = {
   watch: { tone: "watch", icon: "watch", text: "Watch" },
   sick: { tone: "sick", icon: "sick", text: "Sick" },
   broken_input: { tone: "broken", icon: "broken_input", text: "Broken input" },
+  info: { tone: "info", icon: "tick", text: "Noted" },
   unknown: { tone: "unknown", icon: "unknown", text: "Cannot tell yet" },
 };
 
 const GROUPS: [Tone, IconName, string[]][] = [
   ["healthy", "healthy", ["succeeded", "finished", "passed", "approved", "promoted", "promote", "live", "ok", "resolved", "deployed", "better", "closed", "completed"]],
-  ["info", "running", ["running", "in_progress", "canary", "started", "training", "comparing", "starting", "active"]],
+  ["info", "running", ["running", "in_progress", "canary", "started", "training", "comparing", "rolling_out", "starting", "active"]],
   ["unknown", "queued", ["queued", "pending", "waiting", "scheduled", "registered", "hold", "cannot_tell", "no_action", "kept", "skipped", "acknowledged", "candidate"]],
-  ["sick", "sick", ["failed", "error", "open", "firing", "rolled_back", "roll_back", "rejected", "worse", "refused", "critical", "concept_drift", "changed_relationship", "sick_service"]],
-  ["watch", "watch", ["warning", "degraded", "held", "not_better", "shifted_inputs", "needs_approval", "awaiting_approval", "blocked"]],
-  ["unknown", "stopped", ["cancelled", "canceled", "killed", "stopped", "superseded"]],
+  ["sick", "sick", ["failed", "error", "open", "firing", "rolled_back", "roll_back", "worse", "refused", "critical", "concept_drift", "changed_relationship", "sick_service"]],
+  ["watch", "watch", ["approving", "warning", "degraded", "held", "not_better", "shifted_inputs", "needs_approval", "awaiting_approval", "blocked"]],
+  ["unknown", "stopped", ["rejected", "cancelled", "canceled", "killed", "stopped", "superseded", "declined"]],
 ];
 
 for (const [tone, icon, names] of GROUPS) {

@@ -31,6 +31,7 @@ export function href(node: string): string | null {
     case "feature_view": return `/features/${safe}`;
     case "endpoint": return `/endpoints/${safe}`;
     case "rollout": return `/rollouts/${safe}`;
+    case "retraining": return `/retraining/${safe}`;
     case "alert": return `/alerts/${safe}`;
     default: return null;
   }
@@ -40,4 +41,11 @@ export function href(node: string): string | null {
 export function label(node: string): string {
   const { name, version } = parse(node);
   return version ? `${name} ${version}` : name;
+}
+
+const NODE_OF: Record<string, string> = { plr: "pipeline_run", rtr: "retraining", rol: "rollout", alr: "alert", run: "run" };
+
+/** A text in pieces: the identifiers that it mentions as nodes, the rest as it is. */
+export function mentions(text: string): { text: string; node: string | null }[] {
+  return text.split(/\b((?:plr|rtr|rol|alr|run)_[0-9a-z]{26})\b/).map((piece, index) => ({ text: piece, node: index % 2 ? `${NODE_OF[piece.slice(0, 3)]}:${piece}` : null })).filter((piece) => piece.text !== "");
 }

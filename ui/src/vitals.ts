@@ -1,8 +1,7 @@
 /** Vital signs from windows: what the ward shows at a glance and what the chart draws over time. Pure. */
-import type { Alert, Annotation, Condition, Estimate, Movement, Patient, Vitals, Window } from "./api/monitoring.ts";
-import type { ChartEvent, Level, Series } from "./charts/series.ts";
+import type { Alert, Condition, Estimate, Movement, Patient, Vitals, Window } from "./api/monitoring.ts";
+import type { Level, Series } from "./charts/series.ts";
 import { count, number, percent, quantity, words, type Unit } from "./format.ts";
-import { href } from "./subjects.ts";
 
 export interface Sign {
   name: string;
@@ -23,6 +22,7 @@ export interface Chart {
   series: Series[];
   levels: Level[];
   whole?: boolean;
+  range?: [number, number];
   /** Shown at once; the others on demand. */
   main?: boolean;
 }
@@ -131,6 +131,7 @@ export function chartsOf(vitals: Vitals): Chart[] {
   const metrics = inOrder([...new Set(windows.flatMap((one) => Object.keys(one.metrics)))]);
   return [
     ...metrics.map((name) => metricChart(name, vitals)),
+    ...gainChart(vitals),
     harmChart(windows),
     qualityChart(windows),
     driftChart(windows),
@@ -152,18 +153,65 @@ function plainLine(label: string, windows: readonly Window[], pick: (one: Window
   return { label, x: windows.map(middle), y: windows.map((one) => pick(one) ?? null), ...extra };
 }
 
-function metricChart(name: string, { windows, shadows }: Vitals): Chart {
+const SHADOW_SHARE = 0.1;
+
+function metricChart(name: string, vitals: Vitals): Chart {
+  const { windows } = vitals;
   const pick = (one: Window) => one.metrics[name];
   const live = estimates("answering", windows, pick);
-  const others = Object.values(shadows).map((list, index) => estimates(`${list[0]?.version ?? "?"} in the shadow`, list, pick, { dashed: true, tone: `series-${index + 2}` })).filter((one) => one.x.length > 0);
+  const [steady, brief] = shadowsOf(vitals);
+  const lasting = steady.map((list, index) => estimates(`${list[0]?.version ?? "?"} in the shadow`, list, pick, { fine: true, tone: `series-${index + 2}` }));
+  const passing = estimates("challengers in rollouts", brief, pick, { points: true, tone: "series-4" });
   const rows = (live.n ?? []).reduce<number>((sum, n) => sum + (n ?? 0), 0);
   const versions = [...new Set(windows.map((one) => one.version))];
-  return { name, title: titleOf(name), unit: "", main: MAIN_METRICS.has(name), series: [live, ...others], levels: [], caption: `${count(live.x.length)} ${live.x.length === 1 ? "window" : "windows"} with labels, n=${count(rows)}; the band is each window's interval. Answered by ${versions.slice(0, 6).join(", ")}${versions.length > 6 ? " and others" : ""}.` };
+  const told = lasting.map((one) => beside(one, live)).join("");
+  return { name, title: titleOf(name), unit: "", main: MAIN_METRICS.has(name), series: [live, ...[...lasting, passing].filter((one) => one.x.length > 0)], levels: [], caption: `${count(live.x.length)} ${live.x.length === 1 ? "window" : "windows"} with labels, n=${count(rows)}; the band is each window's interval. Answered by ${versions.slice(0, 6).join(", ")}${versions.length > 6 ? " and others" : ""}.${told}` };
 }
+
+/** Those that answer unseen for long, each for itself; and the windows of those that did so only in a rollout. */
+function shadowsOf({ windows, shadows }: Vitals): [Window[][], Window[]] {
+  const enough = SHADOW_SHARE * windows.length;
+  const lists = Object.values(shadows).sort((a, b) => b.length - a.length);
+  const steady = lists.filter((list) => list.length >= enough).slice(0, 3);
+  return [steady, lists.filter((list) => !steady.includes(list)).flat().sort((a, b) => a.start_ms - b.start_ms)];
+}
+
+const LOSSES = ["log_loss", "squared_error"];
+
+/** How much lower the loss is than that of whoever answers unseen for long, on the same rows. */
+function gainChart(vitals: Vitals): Chart[] {
+  const [steady] = shadowsOf(vitals);
+  const name = LOSSES.find((one) => vitals.windows.some((window) => window.metrics[one]));
+  const list = steady[0];
+  if (!name || !list) return [];
+  const theirs = new Map(list.map((one) => [one.start_ms, one.metrics[name]?.value]));
+  const version = list[0]?.version ?? "?";
+  const line = plainLine(`gain over ${version}`, vitals.windows, (one) => {
+    const [our, their] = [one.metrics[name]?.value, theirs.get(one.start_ms)];
+    return our === undefined || their === undefined ? null : their - our;
+  });
+  return [{ name: "gain", title: `Gain over ${version}`, unit: "", series: [line], levels: [{ y: 0, label: "" }], caption: `${titleOf(name)} of ${version}, which answers unseen, less that of the one that answers, window by window: above 0 the one that answers is better.` }];
+}
+
+/** The mean over the windows in which both have a value, weighted by their rows. */
+function beside(shadow: Series, live: Series): string {
+  const at = new Map(live.x.map((x, index) => [x, index]));
+  let [rows, theirs, ours] = [0, 0, 0];
+  for (const [index, x] of shadow.x.entries()) {
+    const other = at.get(x);
+    const [n, their, our] = [shadow.n?.[index] ?? 0, shadow.y[index], other === undefined ? null : live.y[other]];
+    if (typeof their !== "number" || typeof our !== "number") continue;
+    [rows, theirs, ours] = [rows + n, theirs + n * their, ours + n * our];
+  }
+  return rows ? ` On the same ${count(rows)} rows: ${number(ours / rows, 3)} answering, ${number(theirs / rows, 3)} ${shadow.label}.` : "";
+}
+
+const QUESTIONS: Record<string, string> = { relation: "loss above what the scores promise", under: "more cases than the scores say", over: "fewer cases than the scores say", level: "loss above the reference" };
+const EVIDENCE_DRAWN = 3;
 
 function harmChart(windows: readonly Window[]): Chart {
   const names = [...new Set(windows.flatMap((one) => Object.keys(one.harm?.evidence ?? {})))].sort();
-  return { name: "harm", title: "Evidence of harm", unit: "", series: names.map((name) => plainLine(words(name), windows, (one) => one.harm?.evidence[name])), levels: [{ y: 1, label: "alarm" }], caption: "What each detector has gathered, as a share of what an alarm takes." };
+  return { name: "harm", title: "Evidence of harm", unit: "", range: [0, EVIDENCE_DRAWN], series: names.map((name) => plainLine(QUESTIONS[name] ?? words(name), windows, (one) => one.harm?.evidence[name])), levels: [{ y: 1, label: "alarm" }], caption: `What each detector has gathered, as a share of what an alarm takes. Beyond ${EVIDENCE_DRAWN} it is certain, and the picture ends.` };
 }
 
 function qualityChart(windows: readonly Window[]): Chart {
@@ -190,16 +238,4 @@ function errorChart(windows: readonly Window[]): Chart {
 
 function volumeChart(windows: readonly Window[]): Chart {
   return { name: "volume", title: "Rows and labels", unit: "", whole: true, series: [plainLine("rows", windows, (one) => one.rows), plainLine("labelled", windows, (one) => (one.state === "mature" || one.labelled ? one.labelled : null), { tone: "series-3" })], levels: [], caption: "Predictions in each window, and how many have their label by now." };
-}
-
-/** Marks on the charts. */
-export function eventsOf(annotations: readonly Annotation[]): ChartEvent[] {
-  return annotations.map((one) => ({ at: one.event_ms, kind: kindOf(one.kind), label: one.text, href: href(one.subject) }));
-}
-
-function kindOf(kind: string): ChartEvent["kind"] {
-  if (/roll(ed)?_?back|rejected/i.test(kind)) return "rollback";
-  if (/retrain/i.test(kind)) return "retraining";
-  if (/resolved/i.test(kind)) return "resolved";
-  return /alarm|alert|drift/i.test(kind) ? "alarm" : "deployment";
 }

@@ -37,9 +37,16 @@ test("series on different x share one axis; a gap stays a gap", () => {
   assert.deepEqual(y2, [null, 5, null]);
 });
 
+const mark = (from, to = from) => ({ from, to, label: "", tone: "sick" });
+
 test("marks that would touch stand together", () => {
-  const found = clusters([{ at: 30 }, { at: 0 }, { at: 10 }], (at) => at, 20);
-  assert.deepEqual(found.map((one) => one.events.length), [2, 1]);
+  const found = clusters([mark(30), mark(0), mark(10)], (at) => at, 100, 20);
+  assert.deepEqual(found.map((one) => one.marks.length), [2, 1]);
+});
+
+test("a mark is cut where the chart ends, and left out beyond", () => {
+  const found = clusters([mark(-50, -1), mark(-10, 30), mark(70, 400), mark(99), mark(101)], (at) => at, 100, 20);
+  assert.deepEqual(found.map(({ left, width, marks }) => [left, width, marks.length]), [[0, 30, 1], [70, 30, 2]]);
 });
 
 test("a long table keeps its ends", () => {

@@ -28,7 +28,7 @@ export const BOX_HEIGHT = 46;
 
 export function layout(boxes: readonly Box[], arrows: readonly Arrow[]): Placed {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: "LR", nodesep: 16, ranksep: 44, marginx: 8, marginy: 8 });
+  graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 38, marginx: 8, marginy: 8 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const box of boxes) graph.setNode(box.id, { width: BOX_WIDTH, height: BOX_HEIGHT });
   for (const [index, arrow] of arrows.entries()) {

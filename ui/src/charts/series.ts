@@ -1,4 +1,5 @@
 /** What a chart shows, and the columns it is drawn from. Pure. */
+import type { IconName } from "../parts/Icon.svelte";
 
 export interface Series {
   label: string;
@@ -10,15 +11,38 @@ export interface Series {
   /** The token of its colour, `series-1` to `series-6` or a state. */
   tone?: string;
   dashed?: boolean;
+  /** Something to compare with: a fine line, no band. */
+  fine?: boolean;
+  /** Single points, not joined to a line. */
+  points?: boolean;
   /** Holds its value until the next point, as a share of traffic does. */
   stepped?: boolean;
 }
 
-export interface ChartEvent {
-  at: number;
-  kind: "alarm" | "resolved" | "deployment" | "retraining" | "rollback";
+/** A stretch of time, or a moment (`from` is `to`), that stands in a lane below a chart. */
+export interface Mark {
+  from: number;
+  to: number;
+  /** The whole story, for the tooltip, the table and a screen reader. */
   label: string;
+  tone: string;
+  icon?: IconName;
+  /** Stands in the bar where there is room. */
+  text?: string;
   href?: string | null;
+}
+
+/** Marks of one kind, in a line of their own. */
+export interface Lane {
+  name: string;
+  marks: Mark[];
+}
+
+/** Marks that would touch each other on the screen, as one; `left` and `width` in pixels. */
+export interface Cluster {
+  left: number;
+  width: number;
+  marks: Mark[];
 }
 
 export interface Level {
@@ -43,14 +67,22 @@ export function columns(series: readonly Series[]): [number[], ...Column[]] {
   return [xs, ...series.flatMap((one) => [spread(one, one.y), spread(one, one.low), spread(one, one.high)])];
 }
 
-/** Events that would touch each other on the screen, together: `place` gives the pixel, `gap` the least distance. */
-export function clusters<T extends { at: number }>(events: readonly T[], place: (at: number) => number, gap: number): { left: number; events: T[] }[] {
-  const found: { left: number; events: T[] }[] = [];
-  for (const event of [...events].sort((a, b) => a.at - b.at)) {
-    const left = place(event.at);
+/**
+ * Where the marks of a lane go on a line that is `room` pixels long: `place` gives the pixel of a moment. A bar is at
+ * least `least` wide; marks that begin within that of the one before stand together; what lies outside is left out.
+ */
+export function clusters(marks: readonly Mark[], place: (at: number) => number, room: number, least: number): Cluster[] {
+  const found: Cluster[] = [];
+  for (const mark of [...marks].sort((a, b) => a.from - b.from)) {
+    const [start, end] = [place(mark.from), place(mark.to)];
+    if (end < 0 || start > room) continue;
+    const left = Math.min(Math.max(0, start), room - least);
+    const right = Math.min(room, Math.max(end, left + least));
     const last = found.at(-1);
-    if (last && left - last.left < gap) last.events.push(event);
-    else found.push({ left, events: [event] });
+    if (last && left - last.left < least) {
+      last.marks.push(mark);
+      last.width = Math.max(last.width, right - last.left);
+    } else found.push({ left, width: right - left, marks: [mark] });
   }
   return found;
 }
