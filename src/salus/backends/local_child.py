@@ -7,6 +7,7 @@ parent is gone the pipe ends, and so does this process with its whole group, eve
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import queue
 import resource
@@ -93,6 +94,8 @@ def _answer(pipe: BinaryIO, body: bytes) -> None:
 
 def main() -> None:
     """Serves tasks until the parent goes away."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that output and errors come in the order they were written
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
     reader = os.fdopen(int(sys.argv[1]), "rb")
     answers = os.fdopen(int(sys.argv[2]), "wb")
