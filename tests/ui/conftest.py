@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,32 +22,26 @@ from salus.data.client import DataClient
 from salus.data.expectations import InRange, NotNull
 from salus.features.client import FeaturesClient
 from salus.kernel.errors import InvalidInput
-from salus.kernel.schema import Column, Schema, Signature
+from salus.kernel.jobs import Job
+from salus.kernel.schema import Column
+from salus.monitoring.client import MonitoringClient
+from salus.pipelines.graph import Graph, Parameter, PutPipeline, StepNode
 from salus.pipelines.project import load_pipeline
-from salus.registry.client import RegistryClient
-from salus.registry.model import NewGate
+from salus.retraining.client import RetrainingClient
+from salus.retraining.model import COMPARE_JOB, Comparison, ComparisonTask, PutPolicy, Retraining, SegmentCheck
 from salus.sdk.session import path
 from salus.serving.client import EndpointsClient
-from salus.serving.model.labels import Label
 from salus.serving.model.rollouts import Strategy
-from salus.serving.wire import Answer, PredictionBatch, PredictionRecord
+from salus.stats.intervals import Estimate
+from salus.testing.clinic import DAY_MS, ENDPOINT, FIRST_DAY, MODEL, QUIET, Clinic, Truth
 from salus.testing.servers import RunningServer, running_server, settings_in
 from salus.tracking.client import TrackingClient
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = "/usr/bin/chromium"
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-MARCH_MS = 1_362_096_000_000
-DAYS = 6
-ROWS_A_DAY = 240
-
-SIGNATURE = Signature(
-    inputs=Schema(columns=(Column(name="origin", dtype="string", nullable=False), Column(name="temp", dtype="float"))),
-    outputs=Schema(columns=(Column(name="probability", dtype="float", nullable=False),)),
-    task="binary",
-)
+TRAINING = "train_delay"
+ROWS_A_DAY = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -175,9 +170,10 @@ def pages(ward: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> dict
     """The address of every kind of page, each with something to show."""
     run = _train(ward)
     _commit_data(ward)
+    treated = _treat(ward, run)
     pipeline_run = _start_pipeline(ward, tmp_path_factory.mktemp("project"))
-    rollout = _serve(ward, run)
     return {
+        **treated,
         "ward": "/",
         "alerts": "/alerts",
         "models": "/models",
@@ -189,9 +185,9 @@ def pages(ward: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> dict
         "pipelines": "/pipelines",
         "pipeline": "/pipelines/training",
         "pipeline run": f"/pipeline-runs/{pipeline_run}",
+        "retrainings": "/retraining",
         "endpoints": "/endpoints",
         "endpoint": "/endpoints/delay",
-        "rollout": f"/rollouts/{rollout}",
         "datasets": "/datasets",
         "dataset": "/datasets/flights",
         "dataset version": "/datasets/flights/versions/1",
@@ -271,65 +267,93 @@ def _start_pipeline(server: RunningServer, project: Path) -> str:
     return str(run["id"])
 
 
-def _serve(server: RunningServer, run: str) -> str:
-    models = RegistryClient(server.session)
-    chance = random.Random(2)
-    models.put("delay", description="Will it be late?", approval="gates")
-    for metrics in ({"log_loss": 0.412, "auc": 0.75}, {"log_loss": 0.401, "auc": 0.76}):
-        version = models.register(
-            "delay",
-            {"model.onnx": b"onnx bytes"},
-            SIGNATURE,
-            run_id=run,
-            datasets=["flights@1"],
-            features=["weather"],
-            metrics=metrics,
-            reference=_reference(chance),
-        )
-        gates = [NewGate(name="better-than-guessing", passed=True, reason="AUC 0.75 [0.74, 0.76]", evidence={"n": 900})]
-        models.check_gates("delay", version.version, gates)
-    endpoints = EndpointsClient(server.session)
-    endpoints.put("delay", key_column="origin", label_delay_s=3_600.0, description="Departures")
-    first = endpoints.deploy("delay", "delay", "1.0.0").challenger
-    _predict(server, endpoints, chance, [first], first_seq=1)
-    rollout = endpoints.deploy("delay", "delay", "1.1.0", strategy=Strategy(min_rows=100_000), reason="Retrained")
-    _predict(server, endpoints, chance, [first, rollout.challenger], first_seq=DAYS * ROWS_A_DAY + 1)
-    return str(rollout.id)
+def _treat(server: RunningServer, run: str) -> dict[str, str]:
+    """A model at work: a broken feed, a retraining that was declined, one that goes on, and its rollout."""
+    clinic = Clinic(server.session, rows=ROWS_A_DAY)
+    made_of: dict[str, Any] = {"run_id": run, "datasets": ["flights@1"], "features": ["weather"]}
+    clinic.deploy(clinic.register(metrics={"log_loss": 0.412, "auc": 0.75}, **made_of))
+    ward, retraining = MonitoringClient(server.session), RetrainingClient(server.session)
+    _eventually(ward.ward)
+    _put_training(server)
+    strategy = Strategy(steps=(0.2,), min_rows=100_000)
+    retraining.put_policy(
+        MODEL, PutPolicy(pipeline=TRAINING, endpoint=ENDPOINT, checkup_s=None, min_labelled=1, rollout=strategy)
+    )
+    for day, truth in enumerate((QUIET, QUIET, QUIET, QUIET, Truth(unknown=0.6), QUIET, QUIET)):
+        clinic.live_day(day, truth)
+    (declined,) = _eventually(lambda: retraining.retrainings(MODEL))
+    _eventually(lambda: (ward.watch(ENDPOINT).mature_ms or 0) >= (FIRST_DAY + 6) * DAY_MS)
+    started = retraining.retrain(MODEL, "a person asks")
+
+    def rolling_out() -> list[Retraining]:
+        _work(server, clinic)
+        return [one for one in retraining.retrainings(MODEL) if one.state == "rolling_out"]
+
+    (found,) = _eventually(rolling_out)
+    assert found.id == started.id
+    for day in (7, 8):
+        clinic.live_day(day)
+    _eventually(lambda: EndpointsClient(server.session).rollout(str(found.rollout)).looks)
+    return {
+        "alert": f"/alerts/{declined.trigger.alert}",
+        "declined": f"/retraining/{declined.id}",
+        "retraining": f"/retraining/{found.id}",
+        "rollout": f"/rollouts/{found.rollout}",
+    }
 
 
-def _reference(chance: random.Random) -> pl.DataFrame:
-    rows = 2_000
-    probability = [chance.uniform(0.05, 0.6) for _ in range(rows)]
-    return pl.DataFrame(
-        {
-            "origin": [chance.choice(["EWR", "JFK", "LGA"]) for _ in range(rows)],
-            "temp": [chance.gauss(40, 12) for _ in range(rows)],
-            "probability": probability,
-            "label": [int(chance.random() < one) for one in probability],
-            "event_ms": [MARCH_MS - (rows - index) * DAY_MS // ROWS_A_DAY for index in range(rows)],
-            "held_out": [True] * rows,
-        }
+def _put_training(server: RunningServer) -> None:
+    parameters = (
+        Parameter(name="until_ms", type="int"),
+        Parameter(name="excluded", type="json", required=False, default=[]),
+    )
+    graph = Graph(steps=(StepNode(name="train", function="train:train", code="sha256:1"),))
+    body = PutPipeline(entrypoint="train.py:train", graph=graph, parameters=parameters)
+    server.session.call("PUT", path("pipelines", TRAINING), body=body)
+
+
+def _work(server: RunningServer, clinic: Clinic) -> None:
+    """Does the jobs that are due, as a worker would; what the comparison finds is chosen here."""
+    session = server.session
+    body = {"worker": "test", "kinds": ["pipeline_step", COMPARE_JOB], "limit": 10, "wait_s": 0}
+    for job in session.call("POST", path("jobs", "claim"), body=body, expect=list[Job]):
+        if job.kind == COMPARE_JOB:
+            result = msgspec.to_builtins(_comparison(msgspec.convert(job.payload, ComparisonTask)))
+        else:
+            clinic.register(pipeline_run=job.payload["run"], datasets=["flights@1"], metrics={"log_loss": 0.401})
+            digest = msgspec.json.decode(session.upload("PUT", path("blobs"), b"done"))["digest"]
+            result = {"outputs": {"result": {"digest": digest, "codec": "bytes", "size_bytes": 4}}}
+        session.call("POST", path("jobs", job.id, "complete"), body={"epoch": job.epoch, "result": result})
+
+
+def _comparison(task: ComparisonTask) -> Comparison:
+    gain = Estimate(0.021, 0.008, 0.034, n=3_172, level=0.9)
+    return Comparison(
+        champion=task.champion,
+        candidate=task.candidate,
+        metric="log_loss",
+        rows=3_172,
+        days=12,
+        from_ms=task.from_ms,
+        to_ms=task.to_ms,
+        verdict="better",
+        champion_loss=0.412,
+        candidate_loss=0.391,
+        gain=gain,
+        p_value=0.003,
+        segments=(
+            SegmentCheck(rule="carrier = AA", gain=Estimate(-0.004, -0.012, 0.003, n=1_580, level=0.99), worse=False),
+        ),
+        text="log_loss 0.391 against 0.412 of the champion: better",
     )
 
 
-def _predict(
-    server: RunningServer, endpoints: EndpointsClient, chance: random.Random, revisions: list[str], first_seq: int
-) -> None:
-    records, labels = [], []
-    for seq in range(first_seq, first_seq + DAYS * ROWS_A_DAY):
-        event_ms = MARCH_MS + seq * DAY_MS // ROWS_A_DAY
-        probability = chance.uniform(0.05, 0.6)
-        live, *shadows = revisions
-        answers = [Answer(live, "live", {"probability": probability}, None, 400 + seq % 90)]
-        answers += [Answer(one, "shadow", {"probability": probability * 0.98}, None, 410) for one in shadows]
-        inputs = {"origin": chance.choice(["EWR", "JFK", "LGA"]), "temp": chance.gauss(40, 12)}
-        records.append(PredictionRecord(seq, "delay", event_ms, event_ms, f"f{seq}", inputs, tuple(answers)))
-        labels.append(Label(key=f"f{seq}", value=int(chance.random() < probability), event_ms=event_ms + HOUR_MS))
-    batch = PredictionBatch("pln_ui", first_seq, records[-1].seq, tuple(records))
-    server.session.send(
-        "POST",
-        path("serving", "predictions"),
-        content=msgspec.msgpack.encode(batch),
-        headers={"Content-Type": "application/msgpack"},
-    )
-    endpoints.label("delay", labels)
+def _eventually(ask: Callable[[], Any], wait_s: float = 30.0) -> Any:
+    """The first true answer."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        found = ask()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")

@@ -138,3 +138,60 @@ def test_a_token_opens_a_guarded_server(guarded_ward: RunningServer, reader: Cal
     field.press("Enter")
     expect(page.locator("main")).to_contain_text("No run yet")
     expect(page.get_by_role("status")).to_have_text("Live")
+
+
+def test_the_ward_draws_every_vital_sign(pages: dict[str, str], reader: Callable[..., Any]) -> None:
+    page = reader().open(pages["ward"])
+    curves = page.locator("ul.vitals svg[role=img]")
+    assert curves.count() == 8
+    for number in range(curves.count()):
+        expect(curves.nth(number).locator("path.line")).to_have_count(1)
+
+
+def test_a_retraining_shows_each_decision_and_what_it_rests_on(
+    pages: dict[str, str], reader: Callable[..., Any]
+) -> None:
+    page = reader().open(pages["retraining"])
+    decisions = page.locator("main ol > li strong")
+    assert decisions.all_inner_texts() == ["Training", "Comparing", "Rolling out"]
+    expect(page.get_by_role("row", name="all rows")).to_contain_text("[0.0080, 0.0340]")
+    for kind in ("pipeline run", "rollout"):
+        expect(page.locator("main ol > li").filter(has_text=kind).first.get_by_role("link").first).to_be_visible()
+    page.locator("main ol").get_by_role("link", name="rol_").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Rollout of delay 1.1.0")
+
+
+def test_an_answer_of_no_is_listed_with_its_reason(pages: dict[str, str], reader: Callable[..., Any]) -> None:
+    page = reader().open(pages["retrainings"])
+    row = page.get_by_role("row").filter(has_text="Declined")
+    expect(row).to_contain_text("fix the feed")
+    row.get_by_role("link", name="Broken input").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("`temp` is missing")
+    expect(page.get_by_role("row").filter(has_text="Declined")).to_be_visible()
+
+
+def test_what_happened_stands_in_lanes_below_the_chart(pages: dict[str, str], reader: Callable[..., Any]) -> None:
+    page = reader().open(pages["model"])
+    lanes = page.locator(".lanes").first
+    for name, what in (("Version", "delay 1.0.0 answered"), ("Alarms", "Broken input"), ("Training", "no retraining")):
+        expect(lanes.get_by_role("group", name=name).get_by_label(what).first).to_be_visible()
+    page.get_by_role("button", name="Show as table: Log loss").click()
+    expect(page.get_by_role("region", name="Log loss as a table")).to_contain_text("fix the feed")
+
+
+def test_dragging_looks_closer(pages: dict[str, str], reader: Callable[..., Any]) -> None:
+    page = reader().open(pages["model"])
+    alarm = page.locator(".lanes").first.get_by_role("group", name="Alarms").get_by_label("Broken input")
+    plot = page.locator(".u-over").first
+    plot.scroll_into_view_if_needed()
+    before, area = alarm.bounding_box(), plot.bounding_box()
+    middle = area["y"] + area["height"] / 2
+    page.mouse.move(area["x"] + area["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.9, middle, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert alarm.bounding_box()["width"] > 1.5 * before["width"]
+    plot.dblclick()
+    page.wait_for_timeout(200)
+    assert alarm.bounding_box()["width"] == before["width"]

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, brief, bytes, count, duration, interval, moment, number, percent, quantity, span, timeTicks, words } from "../src/format.ts";
+import { ago, brief, bytes, count, duration, interval, moment, number, parameter, percent, quantity, span, timeTicks, words } from "../src/format.ts";
 
 test("numbers keep about four significant digits", () => {
   assert.equal(number(0.41234), "0.4123");
@@ -61,4 +61,12 @@ test("names are made readable", () => {
   assert.equal(words("rolled_back"), "Rolled back");
   assert.equal(brief("run_01k9abcdefghjkmnpqrstvwxyz"), "run_\u2026tvwxyz");
   assert.equal(brief("flight-delay"), "flight-delay");
+});
+
+test("parameters read as what they mean; what rounds to nothing has no sign", () => {
+  assert.equal(parameter("until_ms", 1_387_065_600_000), "15 Dec 2013 00:00");
+  assert.equal(parameter("excluded", [[1_365_552_000_000, 1_365_897_600_000]]), "10 Apr 2013 \u2013 14 Apr 2013");
+  assert.equal(parameter("excluded", []), "none");
+  assert.equal(parameter("depth", 3), "3");
+  assert.equal(number(-0.0004, 3), "0.000");
 });

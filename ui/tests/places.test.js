@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { clusters, columns, thin } from "../src/charts/series.ts";
 import { match } from "../src/router.ts";
-import { href, label, parse } from "../src/subjects.ts";
+import { href, label, mentions, parse } from "../src/subjects.ts";
 
 const routes = [
   { pattern: "/", page: "ward" },
@@ -55,4 +55,11 @@ test("a long table keeps its ends", () => {
   assert.equal(some.length, 5);
   assert.equal(some[0], 0);
   assert.equal(some.at(-1), 999);
+});
+
+test("identifiers in a text become nodes", () => {
+  const id = "plr_01m7xzmcsc3fnm8n1kja651kbd";
+  assert.deepEqual(mentions(`a check-up: ${id} trains`), [{ text: "a check-up: ", node: null }, { text: id, node: `pipeline_run:${id}` }, { text: " trains", node: null }]);
+  assert.deepEqual(mentions("runs well"), [{ text: "runs well", node: null }]);
+  assert.equal(href("retraining:rtr_1"), "/retraining/rtr_1");
 });
