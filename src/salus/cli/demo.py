@@ -78,9 +78,9 @@ def _play(client: Client, settings: Settings, last: datetime) -> None:
     _deploy(client)
     _chapter(4, "From March on: requests in event-time order, labels hours later")
     departures = year.departures.filter(pl.col("event_time").is_between(first.MARCH, last.replace(hour=23, minute=59)))
-    replay = Replay(client, departures, year.weather)
-    story = Story(client, console, replay)
-    ended = story.play(len(days_of(departures["event_time"])) + 1)
+    with Replay(client, departures, year.weather.filter(pl.col("event_time") >= first.MARCH)) as replay:
+        story = Story(client, console, replay)
+        ended = story.play(len(days_of(departures["event_time"])) + 1)
     _chapter(5, "What came of it")
     months = fetch_and_compare(client, "1.0.0", min(ended, last))
     show_table(console, months)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -23,6 +23,8 @@ from salus.kernel.ids import new_id
 from salus.kernel.structs import Record
 from salus.serving.client import PredictClient
 from salus.serving.model.labels import Label
+
+T = TypeVar("T")
 
 ENDPOINT = "flight-delay"
 REQUEST_COLUMNS = (
@@ -64,6 +66,7 @@ class Replay:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="replay")
         self._ids: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
         self.predictions = 0
         self.labels = 0
 
@@ -72,6 +75,14 @@ class Replay:
         for day in days_of(self._departures["event_time"]):
             yield self._play(day)
         yield self._last_labels()
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Sends nothing more: what waits for an answer gives up."""
+        self._stopping.set()
+        self._pool.shutdown(cancel_futures=True)
 
     def _play(self, day: datetime) -> DayOfTraffic:
         self._push_weather(day)
@@ -97,7 +108,7 @@ class Replay:
         rows = _between(self._weather, "event_time", day, day + timedelta(days=1))
         if rows.height:
             key = new_id("req")
-            _until_answered(
+            self._until_answered(
                 lambda: self._client.features.push(
                     WEATHER_VIEW, rows, wait_online_s=_ONLINE_WAIT_S, idempotency_key=key
                 )
@@ -117,7 +128,9 @@ class Replay:
         ids = {}
         for minute in minutes:
             times, keys, requests = zip(*minute, strict=True)
-            answers = _until_answered(partial(self._predict.predict, ENDPOINT, requests, keys=keys, event_ms=times))
+            answers = self._until_answered(
+                partial(self._predict.predict, ENDPOINT, requests, keys=keys, event_ms=times)
+            )
             ids.update({key: answer.id for key, answer in zip(keys, answers, strict=True)})
         with self._lock:
             self._ids.update(ids)
@@ -132,8 +145,20 @@ class Replay:
         ]
         if labels:
             # A data plane that was started while the control plane was away is not known there at once.
-            _until_answered(lambda: self._client.endpoints.label(ENDPOINT, labels), _NOT_YET_KNOWN)
+            self._until_answered(lambda: self._client.endpoints.label(ENDPOINT, labels), _NOT_YET_KNOWN)
         return len(labels)
+
+    def _until_answered(
+        self, send: Callable[[], T], passing: tuple[type[SalusError], ...] = (Unavailable,), patience_s: float = 60.0
+    ) -> T:
+        """What `send` returns; tried again on errors that pass, such as that the other side is away."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return send()
+            except passing:
+                if time.monotonic() > deadline or self._stopping.wait(_RETRY_S):
+                    raise
 
 
 def days_of(times: pl.Series) -> list[datetime]:
@@ -143,17 +168,3 @@ def days_of(times: pl.Series) -> list[datetime]:
 
 def _between(frame: pl.DataFrame, column: str, start: datetime, end: datetime) -> pl.DataFrame:
     return frame.filter(pl.col(column).is_between(start, end, closed="left"))
-
-
-def _until_answered(
-    send: Callable[[], Any], passing: tuple[type[SalusError], ...] = (Unavailable,), patience_s: float = 60.0
-) -> Any:
-    """What `send` returns; tried again while it fails with an error that is `passing`."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return send()
-        except passing:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_RETRY_S)
