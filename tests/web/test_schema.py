@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import msgspec
@@ -21,3 +22,19 @@ def test_the_openapi_document_names_every_route(tmp_path: Path) -> None:
         for method, operation in methods.items():
             if method in {"get", "post", "put", "delete"}:
                 assert operation.get("summary"), (method, path)
+
+
+def test_large_answers_are_compressed_for_who_asks(tmp_path: Path) -> None:
+    with running_server(settings_in(tmp_path)) as server:
+        plain = urllib3.request("GET", server.url + "/schema/openapi.json")
+        packed = urllib3.request(
+            "GET",
+            server.url + "/schema/openapi.json",
+            headers={"Accept-Encoding": "gzip"},
+            decode_content=False,
+            preload_content=True,
+        )
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data
+    assert len(packed.data) < len(plain.data) / 4

@@ -9,6 +9,7 @@ from importlib import metadata as package
 from typing import Any
 
 from litestar import Litestar, Response, Router
+from litestar.config.compression import CompressionConfig
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.middleware import DefineMiddleware
@@ -28,6 +29,9 @@ from salus.web.context import Context
 from salus.web.problems import HANDLERS
 
 log = logging.getLogger("salus.server")
+
+_UNCOMPRESSED = ["/api/v1/live", "/api/v1/blobs", "/artifacts/"]
+"""A stream that must not wait for a full block, and bytes that are what they are."""
 
 
 async def tell_missing(response: Response[Any]) -> Response[Any]:
@@ -80,6 +84,9 @@ def make_app(context: Context) -> Litestar:
             ),
             render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
             use_handler_docstrings=True,
+        ),
+        compression_config=CompressionConfig(
+            backend="gzip", gzip_compress_level=4, minimum_size=4_000, exclude=_UNCOMPRESSED
         ),
         request_max_body_size=context.settings.max_body_bytes,
         logging_config=None,
