@@ -59,13 +59,24 @@ def collect(
 
 @salus.step(outputs=("graph", "reference", "metrics", "run"))
 def train(
-    rows: pl.DataFrame, until_ms: int | None, holdout_days: float, sabotage: str
+    rows: pl.DataFrame, until_ms: int | None, holdout_days: float, sabotage: str, dataset: str, version: int
 ) -> tuple[bytes, pl.DataFrame, dict[str, float], str]:
     """Fits on the rows before `until_ms` (default: before the last `holdout_days`), judges on the rest, logs a run."""
     cut = until_ms if until_ms is not None else _newest_ms(rows) - int(holdout_days * DAY_MS)
     fitted_on, held_out = rows.filter(pl.col("event_ms") < cut), rows.filter(pl.col("event_ms") >= cut)
-    parameters = {"rows": fitted_on.height, "trained_until": _date(cut), "features": ",".join(model.FEATURES)}
-    with salus.run("flight-delay", name=f"train to {_date(cut)}", parameters=parameters, tags=_tags(sabotage)) as run:
+    parameters = {
+        "rows": fitted_on.height,
+        "trained_until": _date(cut),
+        "features": ",".join(model.FEATURES),
+        "data_digest": salus.connect().data.version(dataset, version).digest,
+    }
+    with salus.run(
+        "flight-delay",
+        name=f"train to {_date(cut)}",
+        parameters=parameters,
+        tags=_tags(sabotage),
+        inputs=[f"dataset_version:{dataset}@{version}"],
+    ) as run:
         began = time.process_time()
         pipeline = model.train(_labelled(_sabotaged(fitted_on, sabotage)))
         run.log({"training_cpu_s": time.process_time() - began})
@@ -129,7 +140,7 @@ def train_flight_delay(
     """
     version = newest(dataset)
     rows = collect(recorded(dataset, version), endpoint, until_ms, holdout_days, excluded)
-    graph, reference, metrics, run = train(rows, until_ms, holdout_days, sabotage)
+    graph, reference, metrics, run = train(rows, until_ms, holdout_days, sabotage, dataset, version)
     return register(graph, reference, metrics, run, dataset, version)
 
 
