@@ -36,7 +36,7 @@ Flight = tuple[int, str, dict[str, Any]]
 """When it left (ms), its id, what is asked about it."""
 
 _THREADS = 8
-_LABEL_HOURS = 4
+_LABEL_HOURS = 6
 _ONLINE_WAIT_S = 5.0
 _RETRY_S = 0.2
 _NOT_YET_KNOWN = (Unavailable, NotFound)
