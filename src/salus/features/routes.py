@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import polars as pl
 from litestar import Request, Response
-from litestar.params import Parameter
 
 from salus.features import ingest, service
 from salus.features.feed import feed_of
@@ -26,9 +25,7 @@ from salus.kernel.errors import InvalidInput
 from salus.kernel.identity import Actor
 from salus.kernel.sql import Reader
 from salus.web.context import Context
-from salus.web.routing import get, post, put, slice_router
-
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
+from salus.web.routing import IdempotencyKey, get, post, put, slice_router
 
 MAX_WAIT_S = 55.0
 _CHANGES = 5_000

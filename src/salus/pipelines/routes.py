@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from litestar.params import Parameter
-
 from salus.kernel.claims import Pulse
 from salus.kernel.identity import Actor
 from salus.kernel.jobs import Job
@@ -23,9 +19,7 @@ from salus.pipelines.model import (
 from salus.pipelines.work import Beat, ClaimJobs, CompleteJob, FailJob, ReleaseJob
 from salus.web.context import Context
 from salus.web.pagination import Page, check_limit
-from salus.web.routing import delete, get, post, put, slice_router
-
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
+from salus.web.routing import IdempotencyKey, delete, get, post, put, slice_router
 
 _LOOK_AGAIN_S = 0.2
 

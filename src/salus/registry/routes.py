@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
-
-from litestar.params import Parameter
 
 from salus.kernel.identity import Actor
 from salus.kernel.sql import Transaction
@@ -21,9 +18,7 @@ from salus.registry.model import (
 )
 from salus.web.context import Context
 from salus.web.pagination import Page, check_limit
-from salus.web.routing import get, post, put, slice_router
-
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
+from salus.web.routing import IdempotencyKey, get, post, put, slice_router
 
 
 @put("/models/{name:str}", permission="write", summary="Declare a model: description, tags, approval rule")

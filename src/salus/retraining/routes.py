@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from litestar.params import Parameter
-
 from salus.kernel.identity import Actor
 from salus.retraining import service
 from salus.retraining.model import Policy, PutPolicy, Retrain, Retraining
 from salus.web.context import Context
 from salus.web.pagination import Page, check_limit
-from salus.web.routing import get, post, put, slice_router
-
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
+from salus.web.routing import IdempotencyKey, get, post, put, slice_router
 
 
 @put("/policies/{model:str}", permission="operate", summary="Set a model's retraining policy")

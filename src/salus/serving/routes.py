@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import polars as pl
 from litestar import Request, Response
-from litestar.params import Parameter
 
 from salus.kernel.errors import InvalidInput, Unavailable
 from salus.kernel.idempotency import once
@@ -22,9 +21,7 @@ from salus.serving.model.rollouts import EndpointDetail, Reason, Rollout, Rollou
 from salus.serving.service import endpoints, labels, outcomes, planes, predictions, rollouts
 from salus.web.context import Context
 from salus.web.pagination import Page, check_limit
-from salus.web.routing import get, post, put, slice_router
-
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
+from salus.web.routing import IdempotencyKey, get, post, put, slice_router
 
 MSGPACK = "application/vnd.msgpack"
 ARROW = "application/vnd.apache.arrow.file"

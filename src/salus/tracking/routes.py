@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Request, Response
-from litestar.params import Parameter
 from litestar.response import Stream
 
 from salus.kernel.errors import InvalidInput
@@ -27,10 +26,8 @@ from salus.tracking.model import (
 )
 from salus.web.context import Context
 from salus.web.pagination import Page, check_limit
-from salus.web.routing import get, post, put, slice_router
+from salus.web.routing import IdempotencyKey, get, post, put, slice_router
 from salus.web.uploads import spooled
-
-IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
 
 _MIN_SAMPLE = 4
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import litestar
 from litestar import Router
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.params import Parameter
 
 from salus.kernel.identity import Permission
 
 PREFIX = "/api/v1"
+
+IdempotencyKey = Annotated[str | None, Parameter(header="Idempotency-Key")]
+"""The header that makes a repeated request harmless; see `salus.web.context.Context.write_once`."""
 
 Route = Callable[[Callable[..., Any]], HTTPRouteHandler]
 """What a route's decorator does."""
